@@ -1,0 +1,27 @@
+# The targets of Stable-Baselines3
+SHELL = /bin/bash
+PATHS = sb3_maxent tests examples benchmarks enjoy.py
+
+pytest:
+	python -m pytest
+
+pytest-slow:
+	python -m pytest -m slow
+
+type:
+	mypy sb3_maxent
+
+lint:
+	ruff check $(PATHS)
+
+format:
+	ruff check --select I $(PATHS) --fix
+	black $(PATHS)
+
+check-codestyle:
+	ruff check --select I $(PATHS)
+	black --check $(PATHS)
+
+commit-checks: format type lint
+
+.PHONY: pytest pytest-slow type lint format check-codestyle commit-checks

@@ -1,0 +1,173 @@
+"""Critics that are evaluated at many actions per state."""
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
+from torch.nn import functional as F
+
+# Floats of a hidden layer that are evaluated at a time without gradient: they stay in a second-level cache of 1 MiB
+CHUNK_FLOATS = 128 * 1024
+
+
+class ScalarLinear(nn.Linear):
+    """
+    Linear layer with one output, without its dimension: a matrix-vector product, twice as fast as a one-column matrix.
+
+    :param in_features: Number of inputs
+    """
+
+    def __init__(self, in_features: int):
+        super().__init__(in_features, 1)
+
+    def forward(self, input: th.Tensor) -> th.Tensor:
+        """
+        :param input: Shape (..., in_features)
+        :return: Shape (...)
+        """
+        return input @ self.weight[0] + self.bias
+
+
+class QNetwork(nn.Module):
+    r"""
+    Q-function in which the action joins at one chosen layer.
+
+    The joining layer is linear in features and action together, so for many actions of one state the features' part,
+    :math:`W_s h(s) + b`, is computed once and :math:`W_a a` is added for each action: nothing is tiled.
+
+    :param features_dim: Number of features of the state
+    :param action_dim: Number of action components
+    :param net_arch: Widths of the hidden layers
+    :param activation_fn: Activation function
+    :param action_layer: Index of the layer that the action enters: 0 with the features, as in SB3's ``ContinuousCritic``;
+        ``len(net_arch) - 1`` at the last hidden layer. Negative values count from the last hidden layer.
+    :raises ValueError: If there is no such layer
+    """
+
+    def __init__(
+        self, features_dim: int, action_dim: int, net_arch: list[int], activation_fn: type[nn.Module], action_layer: int
+    ):
+        super().__init__()
+        n_layers = max(len(net_arch), 1)
+        if not -n_layers <= action_layer < n_layers:
+            raise ValueError(f"action_layer={action_layer} is not a hidden layer of net_arch={net_arch}")
+        action_layer %= n_layers
+        widths = [features_dim, *net_arch, 1]
+        self.trunk = nn.Sequential(*create_mlp(features_dim, -1, widths[1 : action_layer + 1], activation_fn))
+        self.join = nn.Linear(widths[action_layer] + action_dim, widths[action_layer + 1])
+        if action_layer > 0:
+            # As if features and action had a layer each: among hundreds of features the usual range, one over the root of
+            # all inputs, leaves the Q-function nearly linear in the action for thousands of updates
+            nn.init.uniform_(self.join.weight[:, -action_dim:], -(action_dim**-0.5), action_dim**-0.5)
+        hidden = create_mlp(widths[action_layer + 1], -1, net_arch[action_layer + 1 :], activation_fn)
+        head = [activation_fn(), *hidden, ScalarLinear(widths[-2])] if net_arch else [nn.Flatten(start_dim=1)]
+        self.head = nn.Sequential(*head)
+        for module in head:
+            if isinstance(module, nn.ReLU):
+                # A hidden layer of all samples is large: a second copy costs more than the product that made it
+                module.inplace = True
+
+    def forward(self, features: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        Evaluate several actions per state.
+
+        :param features: Features of the states, shape (batch, features)
+        :param actions: Actions in [-1, 1], shape (batch, samples, action)
+        :return: Q-values, shape (batch, samples)
+        """
+        hidden = self.trunk(features)  # (batch, hidden)
+        weight_state, weight_action = self.join.weight.split([hidden.shape[1], actions.shape[2]], dim=1)
+        state_part = F.linear(hidden, weight_state, self.join.bias).unsqueeze(1)  # (batch, 1, join)
+        if th.is_grad_enabled() or actions.device.type != "cpu":
+            return self._evaluate(state_part, actions, weight_action)
+        # Fresh large temporaries cost page faults and cache misses: as many states at a time as stay in cache, in one buffer
+        chunk = max(1, CHUNK_FLOATS // (actions.shape[1] * self.join.out_features))
+        buffer = actions.new_empty(min(chunk, len(actions)), actions.shape[1], self.join.out_features)
+        return th.cat(
+            [
+                self._evaluate(part, some_actions, weight_action, buffer[: len(part)])
+                for part, some_actions in zip(state_part.split(chunk), actions.split(chunk), strict=True)
+            ]
+        )
+
+    def _evaluate(
+        self, state_part: th.Tensor, actions: th.Tensor, weight_action: th.Tensor, out: th.Tensor | None = None
+    ) -> th.Tensor:
+        joined = th.matmul(actions, weight_action.t(), out=out).add_(state_part)  # (batch, samples, join)
+        return self.head(joined)  # (batch, samples)
+
+
+class MultiActionCritic(BaseModel):
+    """
+    Critic networks with one features extractor, evaluated at one or many actions per state.
+
+    Takes the place of SB3's ``ContinuousCritic``; with ``action_layer=0`` it is the same function.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param net_arch: Widths of the hidden layers of each network
+    :param features_extractor: Network to extract features
+    :param features_dim: Number of features
+    :param activation_fn: Activation function
+    :param normalize_images: Whether to divide images by 255
+    :param n_critics: Number of critic networks
+    :param share_features_extractor: Whether the features extractor is the actor's, which the critic loss must not move
+    :param action_layer: Index of the hidden layer that the action enters, see :class:`QNetwork`
+    """
+
+    features_extractor: BaseFeaturesExtractor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        net_arch: list[int],
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        n_critics: int = 2,
+        share_features_extractor: bool = True,
+        action_layer: int = 0,
+    ):
+        super().__init__(
+            observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
+        )
+        if n_critics < 1:
+            raise ValueError(f"n_critics={n_critics}: at least one critic is needed")
+        self.share_features_extractor = share_features_extractor
+        action_dim = get_action_dim(action_space)
+        self.q_networks = nn.ModuleList(
+            QNetwork(features_dim, action_dim, net_arch, activation_fn, action_layer) for _ in range(n_critics)
+        )
+
+    def forward(self, obs: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:
+        """
+        Q-values of one action per state, from every network.
+
+        :param obs: Observations, shape (batch, ...)
+        :param actions: Actions in [-1, 1], shape (batch, action)
+        :return: One tensor of shape (batch, 1) per network
+        """
+        features = self._features(obs)
+        return tuple(q_network(features, actions.unsqueeze(1)) for q_network in self.q_networks)
+
+    def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        The smallest Q-value over the networks, for several actions per state.
+
+        :param obs: Observations, shape (batch, ...)
+        :param actions: Actions in [-1, 1], shape (batch, samples, action)
+        :return: Q-values, shape (batch, samples)
+        """
+        features = self._features(obs)
+        q_values = [q_network(features, actions) for q_network in self.q_networks]
+        return th.stack(q_values).amin(dim=0)  # (batch, samples)
+
+    def _features(self, obs: PyTorchObs) -> th.Tensor:
+        # Extracted once per state. The actor loss alone trains a shared extractor
+        with th.set_grad_enabled(th.is_grad_enabled() and not self.share_features_extractor):
+            return self.extract_features(obs, self.features_extractor)  # (batch, features)

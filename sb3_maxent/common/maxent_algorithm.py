@@ -1,0 +1,404 @@
+"""The order of events that maximum-entropy algorithms share."""
+
+from collections import defaultdict
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.type_aliases import (
+    DictReplayBufferSamples,
+    GymEnv,
+    MaybeCallback,
+    PyTorchObs,
+    ReplayBufferSamples,
+    RolloutReturn,
+    Schedule,
+)
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update, update_learning_rate
+
+from sb3_maxent.common.critics import MultiActionCritic
+from sb3_maxent.common.errors import check_finite
+from sb3_maxent.common.schedules import make_schedule
+from sb3_maxent.functional import critic_loss, ent_coef_loss, td_target
+
+SelfMaxEntAlgorithm = TypeVar("SelfMaxEntAlgorithm", bound="MaxEntAlgorithm")
+
+
+class UpdateNoise(NamedTuple):
+    """
+    Everything random in one update, drawn before it.
+
+    :param next_actions: Noise of the actions in the critic target, shape (batch, samples, action)
+    :param actions: Noise of the actions in the actor loss, shape (batch, samples, action)
+    """
+
+    next_actions: th.Tensor
+    actions: th.Tensor
+
+
+class TargetPair(NamedTuple):
+    """
+    Tensors of a network and of its slowly moving copy.
+
+    :param source: Parameters of the network
+    :param target: Parameters of the copy
+    :param source_stats: Running statistics of batch normalisation in the network
+    :param target_stats: Those of the copy
+    """
+
+    source: list[th.Tensor]
+    target: list[th.Tensor]
+    source_stats: list[th.Tensor]
+    target_stats: list[th.Tensor]
+
+
+class MaxEntAlgorithm(OffPolicyAlgorithm):
+    """
+    Off-policy maximum-entropy algorithm: a soft critic, an actor and an entropy coefficient.
+
+    An algorithm adds two methods: the soft value of the next states and the loss of the actor.
+    The remaining arguments are those of SB3's ``OffPolicyAlgorithm``.
+
+    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number, or ``"auto"`` to learn
+        it, or ``"auto_0.1"`` to learn it from 0.1 on
+    :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
+    :param target_update_interval: Number of updates between two updates of the target networks
+    :param qf_learning_rate: Learning rate of the critic, ``None`` for the one of the actor. A number, a schedule, or
+        an RL Zoo string such as ``"lin_3e-4"``
+    :param n_action_samples: Number of actions sampled per state
+    :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
+    """
+
+    policy: Any
+    actor: Any
+    critic: MultiActionCritic
+    critic_target: MultiActionCritic
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule,
+        *,
+        ent_coef: str | float,
+        target_entropy: str | float,
+        target_update_interval: int,
+        qf_learning_rate: float | str | Schedule | None,
+        n_action_samples: int,
+        max_grad_norm: float | None,
+        **kwargs: Any,
+    ):
+        super().__init__(policy, env, learning_rate, support_multi_env=True, **kwargs)
+        self.ent_coef = ent_coef
+        self.target_entropy = target_entropy
+        self.target_update_interval = target_update_interval
+        self.qf_learning_rate = qf_learning_rate
+        self.n_action_samples = n_action_samples
+        self.max_grad_norm = max_grad_norm
+        self.log_ent_coef: th.Tensor | None = None
+        self.ent_coef_optimizer: th.optim.Adam | None = None
+        # Environment steps of the last rollout, over all environments
+        self._rollout_timesteps = 0
+
+    # --- set-up --------------------------------------------------------------------------------------------------------
+
+    def _setup_model(self) -> None:
+        self._check_hyperparameters()
+        super()._setup_model()
+        self.qf_lr_schedule = (
+            self.lr_schedule if self.qf_learning_rate is None else make_schedule(self.qf_learning_rate, "qf_learning_rate")
+        )
+        self._create_aliases()
+        self._setup_ent_coef()
+
+    def _check_hyperparameters(self) -> None:
+        """
+        Refuse values without a meaning, before any network exists. Called again when a model is loaded.
+
+        :raises ValueError: With the name, the value and what is allowed
+        """
+        if self.n_action_samples < 1:
+            raise ValueError(f"n_action_samples={self.n_action_samples}: at least one action per state is needed")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm={self.max_grad_norm}: give a positive number, or None not to clip")
+        if self.target_update_interval < 1:
+            raise ValueError(f"target_update_interval={self.target_update_interval}: give a positive number of updates")
+        if self.qf_learning_rate is not None:
+            make_schedule(self.qf_learning_rate, "qf_learning_rate")
+        self._parse_ent_coef()
+        if self.target_entropy != "auto":
+            try:
+                self.target_entropy = float(self.target_entropy)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"target_entropy={self.target_entropy!r}: give a number of nats, or 'auto'") from error
+
+    def _parse_ent_coef(self) -> tuple[bool, float]:
+        """
+        Read ``ent_coef``.
+
+        :return: Whether it is learned, and its (initial) value
+        :raises ValueError: If it is none of a number >= 0, ``"auto"`` and ``"auto_x"`` with x > 0
+        """
+        allowed = "give a number >= 0, 'auto', or 'auto_x' with an initial value x > 0"
+        learned = isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto")
+        text = str(self.ent_coef)
+        if learned:
+            text = "1" if text == "auto" else text.removeprefix("auto_")
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise ValueError(f"ent_coef={self.ent_coef!r}: {allowed}") from error
+        if not 0 <= value < float("inf") or (learned and value == 0):
+            raise ValueError(f"ent_coef={self.ent_coef!r}: {allowed}")
+        return learned, value
+
+    def _setup_ent_coef(self) -> None:
+        if self.target_entropy == "auto":
+            self.target_entropy = -float(get_action_dim(self.action_space))
+        learned, value = self._parse_ent_coef()
+        if learned:
+            # The logarithm is learned, as in SB3: see https://github.com/rail-berkeley/softlearning/issues/37
+            self.log_ent_coef = th.log(th.ones(1, device=self.device) * value).requires_grad_(True)
+            self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1), fused=True)
+        else:
+            self.ent_coef_tensor = th.tensor(value, device=self.device)
+
+    def _create_aliases(self) -> None:
+        self.actor = self.policy.actor
+        self.critic = self.policy.critic
+        self.critic_target = self.policy.critic_target
+        self._targets: list[TargetPair] = [self._target_pair(self.critic, self.critic_target)]
+
+    # --- training ------------------------------------------------------------------------------------------------------
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """
+        Sample the replay buffer and update critic, actor, entropy coefficient and targets.
+
+        :param gradient_steps: Number of updates
+        :param batch_size: Number of states per update
+        :raises NonFiniteError: If a loss or gradient norm is NaN or infinite
+        """
+        self.policy.set_training_mode(True)
+        self._update_learning_rates()
+        metrics: dict[str, list[th.Tensor]] = defaultdict(list)
+        for _ in range(gradient_steps):
+            replay_data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+            for name, value in self._update(replay_data, self._draw_noise(batch_size)).items():
+                metrics[name].append(value)
+            # Before the test: with one gradient step per call a count within the call never delays, see SB3 issue 2158
+            self._n_updates += 1
+            if self._n_updates % self.target_update_interval == 0:
+                self._update_targets()
+        self._log(metrics, gradient_steps)
+
+    def _update(self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: UpdateNoise) -> dict[str, th.Tensor]:
+        """
+        One update of critic, actor and entropy coefficient. Deterministic given its arguments.
+
+        :param replay_data: Transitions
+        :param noise: Everything random in the update
+        :return: Metrics without gradient, not yet read back from the device
+        """
+        ent_coef = self._current_ent_coef()
+        metrics = {"ent_coef": ent_coef.reshape(())}
+        metrics.update(self._update_critic(replay_data, noise.next_actions, ent_coef))
+        actor_metrics, log_prob = self._update_actor(replay_data.observations, noise.actions, ent_coef)
+        metrics.update(actor_metrics)
+        metrics.update(self._update_ent_coef(log_prob))
+        return metrics
+
+    def _update_critic(
+        self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: th.Tensor, ent_coef: th.Tensor
+    ) -> dict[str, th.Tensor]:
+        discounts = self.gamma if replay_data.discounts is None else replay_data.discounts
+        with th.no_grad():
+            next_value = self._next_value(replay_data.next_observations, noise, ent_coef)  # (batch, 1)
+            target = td_target(replay_data.rewards, replay_data.dones, next_value, discounts)  # (batch, 1)
+        q_values = self.critic(replay_data.observations, replay_data.actions)
+        loss = critic_loss(q_values, target)
+        self.critic.optimizer.zero_grad()
+        loss.backward()
+        self.critic.optimizer.step()
+        return {"critic_loss": loss.detach(), "q_mean": q_values[0].detach().mean()}
+
+    def _update_actor(
+        self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor
+    ) -> tuple[dict[str, th.Tensor], th.Tensor]:
+        loss, log_prob = self._actor_loss(observations, noise, ent_coef)
+        self.actor.optimizer.zero_grad()
+        loss.backward()
+        parameters = [parameter for parameter in self.actor.parameters() if parameter.grad is not None]
+        grad_norm = th.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        if self.max_grad_norm is not None:
+            th.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, grad_norm)  # global norm, paper eq. 18
+        self.actor.optimizer.step()
+        log_prob_mean = log_prob.mean()
+        metrics = {
+            "actor_loss": loss.detach(),
+            "actor_grad_norm": grad_norm,
+            "log_prob": log_prob_mean,
+            "entropy": -log_prob_mean,
+        }
+        return metrics, log_prob
+
+    def _update_ent_coef(self, log_prob: th.Tensor) -> dict[str, th.Tensor]:
+        if self.ent_coef_optimizer is None or self.log_ent_coef is None:
+            return {}
+        loss = ent_coef_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
+        self.ent_coef_optimizer.zero_grad()
+        loss.backward()
+        self.ent_coef_optimizer.step()
+        return {"ent_coef_loss": loss.detach()}
+
+    def _next_value(self, next_observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
+        """
+        Soft value of the next states.
+
+        :param next_observations: Next observations, shape (batch, ...)
+        :param noise: Noise of the actions, shape (batch, samples, action)
+        :param ent_coef: Entropy coefficient
+        :return: Soft value, shape (batch, 1)
+        """
+        raise NotImplementedError
+
+    def _actor_loss(self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """
+        Loss of the actor.
+
+        :param observations: Observations, shape (batch, ...)
+        :param noise: Noise of the actions, shape (batch, samples, action)
+        :param ent_coef: Entropy coefficient
+        :return: Loss, a scalar, and the log probabilities of the sampled actions without gradient, shape (batch, samples)
+        """
+        raise NotImplementedError
+
+    def _draw_noise(self, batch_size: int) -> UpdateNoise:
+        shape = (batch_size, self.n_action_samples, get_action_dim(self.action_space))
+        return UpdateNoise(th.randn(shape, device=self.device), th.randn(shape, device=self.device))
+
+    def _current_ent_coef(self) -> th.Tensor:
+        """
+        The entropy coefficient without gradient.
+
+        :return: A scalar or a tensor of shape (1,)
+        """
+        return self.ent_coef_tensor if self.log_ent_coef is None else self.log_ent_coef.detach().exp()
+
+    def _update_learning_rates(self) -> None:
+        optimizers = [self.actor.optimizer]
+        if self.ent_coef_optimizer is not None:
+            optimizers.append(self.ent_coef_optimizer)
+        self._update_learning_rate(optimizers)
+        qf_learning_rate = self.qf_lr_schedule(self._current_progress_remaining)
+        update_learning_rate(self.critic.optimizer, qf_learning_rate)
+        self.logger.record("train/qf_learning_rate", qf_learning_rate)
+
+    def _update_targets(self) -> None:
+        for pair in self._targets:
+            polyak_update(pair.source, pair.target, self.tau)
+            # Running statistics of batch normalisation are copied, see SB3 issue 996
+            polyak_update(pair.source_stats, pair.target_stats, 1.0)
+
+    @staticmethod
+    def _target_pair(source: th.nn.Module, target: th.nn.Module) -> TargetPair:
+        stats = (get_parameters_by_name(module, ["running_"]) for module in (source, target))
+        return TargetPair(list(source.parameters()), list(target.parameters()), *stats)
+
+    def _log(self, metrics: dict[str, list[th.Tensor]], gradient_steps: int) -> None:
+        # One read-back per call: reading inside the loop would make a GPU wait for each update
+        means = {name: th.stack(values).mean().item() for name, values in metrics.items()}
+        check_finite(
+            {f"train/{name}": value for name, value in means.items()},
+            self.num_timesteps,
+            "The networks may hold non-finite values now: go on from the last checkpoint, "
+            "with a smaller learning rate or max_grad_norm, or normalised rewards",
+        )
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, value in means.items():
+            self.logger.record(f"train/{name}", value)
+        if self._rollout_timesteps > 0:
+            self.logger.record("train/updates_per_step", gradient_steps / self._rollout_timesteps)
+
+    # --- environment steps ---------------------------------------------------------------------------------------------
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """
+        Collect a rollout as SB3 does, and remember its length for the log.
+
+        :param args: Arguments of ``OffPolicyAlgorithm.collect_rollouts``
+        :param kwargs: Keyword arguments of ``OffPolicyAlgorithm.collect_rollouts``
+        :return: Number of steps and episodes, and whether to go on
+        """
+        rollout = super().collect_rollouts(*args, **kwargs)
+        self._rollout_timesteps = rollout.episode_timesteps
+        return rollout
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Store a transition as SB3 does, unless it would poison the replay buffer.
+
+        :raises NonFiniteError: If a reward or an observation is NaN or infinite; nothing is stored then
+        """
+        terminal = (info.get("terminal_observation") for info, done in zip(infos, dones, strict=True) if done)
+        for observation in (new_obs, *terminal):
+            named: dict[str, Any] = observation if isinstance(observation, dict) else {"observation": observation}
+            check_finite(
+                {"reward": reward, **named},
+                self.num_timesteps,
+                "The environment returned it (stable_baselines3.common.vec_env.VecCheckNan finds the action that led there). "
+                "The networks and the replay buffer hold none of it",
+            )
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def learn(
+        self: SelfMaxEntAlgorithm,
+        total_timesteps: float,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfMaxEntAlgorithm:
+        """
+        Train the model.
+
+        :param total_timesteps: Number of environment steps, over all environments; ``3e6`` is fine
+        :param callback: Callback(s) called at every step
+        :param log_interval: Number of episodes between two logs, ``None`` not to log by episodes
+        :param tb_log_name: Name of the run for TensorBoard, by default the name of the class
+        :param reset_num_timesteps: Whether to count steps from zero
+        :param progress_bar: Whether to show a progress bar (needs tqdm and rich)
+        :return: The trained model
+        """
+        return super().learn(
+            total_timesteps=int(total_timesteps),
+            callback=callback,
+            log_interval=log_interval,  # type: ignore[arg-type]
+            tb_log_name=type(self).__name__ if tb_log_name is None else tb_log_name,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+        )
+
+    # --- saving --------------------------------------------------------------------------------------------------------
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_targets", "qf_lr_schedule"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]
+        if self.ent_coef_optimizer is None:
+            return state_dicts, ["ent_coef_tensor"]
+        return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]

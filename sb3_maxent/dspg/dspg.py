@@ -1,0 +1,187 @@
+"""Deep Soft Policy Gradient."""
+
+from typing import Any, ClassVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
+
+from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
+from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
+from sb3_maxent.functional import score_function_loss, soft_value
+from sb3_maxent.functional.policy_gradients import BASELINES
+
+
+class DSPG(MaxEntAlgorithm):
+    """
+    Deep Soft Policy Gradient (DSPG).
+
+    Maximum-entropy actor-critic with many action samples per state, in the critic target and in a score-function actor
+    loss. The actor needs no gradient of the Q-function and no reparametrisation.
+
+    Paper: https://arxiv.org/abs/1909.03198
+
+    .. note::
+        The defaults differ from the paper where a better choice is known: a leave-one-out baseline, a learned entropy
+        coefficient, two critics, no target actor, and critics whose action enters at the last hidden layer.
+        ``hyperparams/dspg-paper.yml`` has the paper's own. As in the authors' code the Gaussian is squashed by tanh.
+
+    .. note::
+        With ``n_steps > 1`` the entropy of the steps in between is left out of the target, as in SB3's SAC.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: Learning rate of the actor, of the entropy coefficient, and of the critic unless
+        ``qf_learning_rate`` is given; can be a function of the remaining progress (from 1 to 0)
+    :param buffer_size: Size of the replay buffer
+    :param learning_starts: Number of steps with random actions before learning starts
+    :param batch_size: Number of states per update
+    :param tau: Soft update coefficient of the target networks, between 0 and 1
+    :param gamma: Discount factor
+    :param train_freq: Update the model every ``train_freq`` steps, or a tuple such as ``(2, "episode")``
+    :param gradient_steps: Number of updates after each rollout, -1 for as many as environment steps in the rollout
+    :param action_noise: Action noise added during exploration
+    :param replay_buffer_class: Replay buffer class (for instance ``HerReplayBuffer``), chosen automatically if ``None``
+    :param replay_buffer_kwargs: Keyword arguments of the replay buffer
+    :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer
+    :param n_steps: When larger than 1, use n-step returns (with the NStepReplayBuffer) for the critic.
+        Only used when ``replay_buffer_class`` is ``None``, and not supported for Dict observation spaces yet.
+        With a custom ``replay_buffer_class``, pass ``replay_buffer_kwargs={"n_steps": ..., "gamma": ...}`` instead.
+    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number, or ``"auto"`` to learn
+        it, or ``"auto_0.1"`` to learn it from 0.1 on
+    :param target_update_interval: Number of updates between two updates of the target networks
+    :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
+    :param qf_learning_rate: Learning rate of the critic, ``None`` for ``learning_rate``. A number, a schedule, or
+        an RL Zoo string such as ``"lin_3e-4"``
+    :param n_action_samples: Number M of actions sampled per state, in the critic target and in the actor loss
+    :param baseline: ``"loo"`` subtracts the mean of the other samples in the actor loss (exactly unbiased),
+        ``"none"`` is the paper's estimator
+    :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
+    :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
+    :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE, -1 only at the start of the rollout
+    :param use_sde_at_warmup: Whether to use gSDE instead of uniform sampling during the warm up phase
+    :param stats_window_size: Number of episodes to average in the rollout log
+    :param tensorboard_log: The log location for tensorboard (if None, no logging)
+    :param policy_kwargs: Additional arguments of the policy, see :class:`~sb3_maxent.dspg.policies.DSPGPolicy`
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, ...) on which the code should be run
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: If an argument has no meaning
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: DSPGPolicy
+
+    def __init__(
+        self,
+        policy: str | type[DSPGPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,  # 1e6
+        learning_starts: int = 100,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        ent_coef: str | float = "auto",
+        target_update_interval: int = 1,
+        target_entropy: str | float = "auto",
+        qf_learning_rate: float | str | Schedule | None = None,
+        n_action_samples: int = 64,
+        baseline: str = "loo",
+        max_grad_norm: float | None = 5.0,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        use_sde_at_warmup: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ):
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            action_noise=action_noise,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            ent_coef=ent_coef,
+            target_update_interval=target_update_interval,
+            target_entropy=target_entropy,
+            qf_learning_rate=qf_learning_rate,
+            n_action_samples=n_action_samples,
+            max_grad_norm=max_grad_norm,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            use_sde_at_warmup=use_sde_at_warmup,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            supported_action_spaces=(spaces.Box,),
+        )
+        self.baseline = baseline
+        if _init_setup_model:
+            self._setup_model()
+
+    def _check_hyperparameters(self) -> None:
+        super()._check_hyperparameters()
+        if self.baseline not in BASELINES:
+            raise ValueError(f"baseline={self.baseline!r} is not one of {BASELINES}")
+        if self.baseline == "loo" and self.n_action_samples < 2:
+            raise ValueError(
+                f"baseline='loo' needs at least two action samples per state, got n_action_samples={self.n_action_samples}: "
+                "increase it, or use baseline='none'"
+            )
+
+    def _create_aliases(self) -> None:
+        super()._create_aliases()
+        self.actor_target = self.policy.actor_target
+        if self.actor_target is not None:
+            self._targets.append(self._target_pair(self.actor, self.actor_target))
+
+    def _next_value(self, next_observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
+        actor = self.actor if self.actor_target is None else self.actor_target
+        distribution = actor.action_distribution(next_observations)
+        samples = distribution.sample(noise)  # (batch, samples, action)
+        q_values = self.critic_target.q_values(next_observations, distribution.actions(samples))  # (batch, samples)
+        return soft_value(q_values, distribution.log_prob(samples), ent_coef)  # (batch, 1), eq. 15
+
+    def _actor_loss(self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        distribution = self.actor.action_distribution(observations)
+        samples = distribution.sample(noise)  # (batch, samples, action)
+        with th.no_grad():
+            q_values = self.critic.q_values(observations, distribution.actions(samples))  # (batch, samples)
+        log_prob = distribution.log_prob(samples)  # (batch, samples)
+        return score_function_loss(log_prob, q_values, ent_coef, self.baseline), log_prob.detach()  # eq. 17
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "actor_target"]

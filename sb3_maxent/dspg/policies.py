@@ -1,0 +1,170 @@
+"""Networks of DSPG: a squashed Gaussian actor and critics for many actions per state."""
+
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.sac.policies import Actor as SACActor
+from stable_baselines3.sac.policies import SACPolicy
+
+from sb3_maxent.common.critics import MultiActionCritic
+from sb3_maxent.common.distributions import SquashedGaussian
+
+STD_HEADS = ("log_std", "sigmoid")
+# The authors' code adds it to the sigmoid
+MIN_STD = 1e-4
+
+
+class Actor(SACActor):
+    """
+    Actor network: SAC's, with the paper's standard deviation as an option, sampled many times per state.
+
+    :param std_head: ``"log_std"`` for SB3's clamped logarithm of the standard deviation, ``"sigmoid"`` for the paper's
+        sigmoid + 1e-4, which bounds it by 1 (the squashed Gaussian of largest entropy has 0.874)
+    :param kwargs: Arguments of SB3's SAC ``Actor``
+    :raises ValueError: If there is no such head, or if it is chosen together with gSDE, which has its own
+    """
+
+    def __init__(self, *args: Any, std_head: str = "log_std", **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if std_head not in STD_HEADS:
+            raise ValueError(f"std_head={std_head!r} is not one of {STD_HEADS}")
+        if self.use_sde and std_head != "log_std":
+            raise ValueError(f"std_head={std_head!r} has no effect with use_sde=True, which learns its own standard deviation")
+        self.std_head = std_head
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "std_head": self.std_head}
+
+    def get_action_dist_params(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor, dict[str, th.Tensor]]:
+        """
+        Parameters of SB3's action distribution.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Mean and logarithm of the standard deviation, shape (batch, action) each, and what gSDE needs besides
+        """
+        if self.std_head == "log_std":
+            return super().get_action_dist_params(obs)
+        latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
+        std = th.sigmoid(self.log_std(latent)) + MIN_STD  # type: ignore[operator]
+        return self.mu(latent), th.log(std), {}
+
+    def action_distribution(self, obs: PyTorchObs) -> SquashedGaussian:
+        """
+        Distribution of the actions in each state. Override it to train another policy distribution.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: The distribution, to be sampled many times per state
+        """
+        mean, log_std, kwargs = self.get_action_dist_params(obs)
+        if isinstance(self.action_dist, StateDependentNoiseDistribution):
+            # gSDE fixes one noise matrix for a while: its samples of one state are all alike, so use the marginal
+            log_std = th.log(self.action_dist.proba_distribution(mean, log_std, **kwargs).distribution.stddev)
+        return SquashedGaussian(mean, log_std)
+
+
+class DSPGPolicy(SACPolicy):
+    """
+    Policy class (actor, critic and targets) of DSPG.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param lr_schedule: Learning rate schedule
+    :param std_head: Standard deviation of the actor: ``"log_std"`` (SB3's) or ``"sigmoid"`` (the paper's), see :class:`Actor`
+    :param action_layer: Hidden layer of the critic that the action enters: 0 next to the features, as in SB3,
+        -1 (default) the last one. The later, the cheaper are many actions per state.
+    :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
+    :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
+    :param optimizer_kwargs: Its arguments except the learning rate; Adam is fused unless they say otherwise
+    :param kwargs: Arguments of SB3's ``SACPolicy``: ``net_arch``, ``activation_fn``, ``n_critics``, ...
+    :raises ValueError: If an argument has no meaning
+    """
+
+    actor: Actor
+    critic: MultiActionCritic  # type: ignore[assignment]
+    critic_target: MultiActionCritic  # type: ignore[assignment]
+    actor_target: Actor | None
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *,
+        std_head: str = "log_std",
+        action_layer: int = -1,
+        target_actor: bool = False,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        if optimizer_class is th.optim.Adam and not {"fused", "foreach"} & set(optimizer_kwargs or {}):
+            # One kernel for all parameters instead of a dozen for each
+            optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
+        self.std_head = std_head
+        self.action_layer = action_layer
+        self.target_actor = target_actor
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            **kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.actor_target = None
+        if self.target_actor:
+            self.actor_target = self.make_actor()
+            self.actor_target.load_state_dict(self.actor.state_dict())
+            self.actor_target.set_training_mode(False)
+
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
+        actor_kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return Actor(**actor_kwargs, std_head=self.std_head).to(self.device)
+
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> MultiActionCritic:  # type: ignore[override]
+        critic_kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return MultiActionCritic(**critic_kwargs, action_layer=self.action_layer).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            # SB3's SACPolicy forgets this one
+            "share_features_extractor": self.share_features_extractor,
+            "std_head": self.std_head,
+            "action_layer": self.action_layer,
+            "target_actor": self.target_actor,
+        }
+
+
+MlpPolicy = DSPGPolicy
+
+
+class CnnPolicy(DSPGPolicy):
+    """
+    Policy class of DSPG for images: :class:`DSPGPolicy` with ``NatureCNN`` as the default features extractor.
+
+    :param features_extractor_class: Features extractor
+    :param kwargs: Arguments of :class:`DSPGPolicy`
+    """
+
+    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN, **kwargs: Any):
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+class MultiInputPolicy(DSPGPolicy):
+    """
+    Policy class of DSPG for Dict observations: :class:`DSPGPolicy` with ``CombinedExtractor`` as the default.
+
+    :param features_extractor_class: Features extractor
+    :param kwargs: Arguments of :class:`DSPGPolicy`
+    """
+
+    def __init__(self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor, **kwargs: Any):
+        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)

@@ -1,0 +1,81 @@
+"""Score-function policy gradients and the loss of the entropy coefficient."""
+
+import torch as th
+
+from sb3_maxent.functional.shapes import check_shapes
+
+BASELINES = ("none", "loo")
+
+
+def score_function_weights(
+    q_values: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor | float, baseline: str = "loo"
+) -> th.Tensor:
+    r"""
+    Multipliers of the score :math:`\nabla \log \pi(a_j|s)`, whose mean is the gradient of the soft value.
+
+    With :math:`f_j = Q(s, a_j) - \alpha \log \pi(a_j|s)`, ``"none"`` is the published estimator,
+    :math:`f_j - \alpha`, where the constant comes from differentiating :math:`\alpha \log \pi` and has no expected effect.
+    ``"loo"`` subtracts from :math:`f_j` the mean of the *other* samples. Both are unbiased; the mean over all samples
+    would not be, it shrinks the gradient by :math:`1 - 1/M`. The variance without a baseline grows with the square of
+    the mean Q-value, with ``"loo"`` it does not depend on it.
+
+    Papers: https://arxiv.org/abs/1909.03198 (equation 17), leave-one-out: https://openreview.net/forum?id=r1lgTGL5DE
+
+    :param q_values: Q-values of the sampled actions, shape (batch, samples)
+    :param log_prob: Their log probabilities, shape (batch, samples)
+    :param ent_coef: Entropy coefficient :math:`\alpha`, a scalar
+    :param baseline: ``"none"`` or ``"loo"``
+    :return: Weights without gradient, shape (batch, samples)
+    :raises ValueError: If a shape or the baseline is wrong, or for ``"loo"`` with a single sample
+    """
+    check_shapes((q_values, "batch samples"), (log_prob, "batch samples"))
+    values = (q_values - ent_coef * log_prob).detach()  # (batch, samples)
+    if baseline == "none":
+        return values - ent_coef  # eq. 17
+    if baseline != "loo":
+        raise ValueError(f"Unknown baseline {baseline!r}, expected one of {BASELINES}")
+    n_samples = values.shape[1]
+    if n_samples < 2:
+        raise ValueError("The leave-one-out baseline needs at least two action samples per state, got 1")
+    # f_j minus the mean of the others is M / (M - 1) times f_j minus the mean of all
+    return (values - values.mean(dim=1, keepdim=True)) * (n_samples / (n_samples - 1))  # (batch, samples)
+
+
+def score_function_loss(
+    log_prob: th.Tensor, q_values: th.Tensor, ent_coef: th.Tensor | float, baseline: str = "loo"
+) -> th.Tensor:
+    r"""
+    Surrogate whose gradient is minus the likelihood-ratio estimate of the soft policy gradient.
+
+    .. math:: \nabla L = -\frac{1}{NM} \sum_{n,j} w_{nj} \nabla \log \pi(a_{nj} | s_n)
+
+    The actions must be samples *without* gradient: a reparametrised sample would add its pathwise gradient to the score.
+
+    Paper: https://arxiv.org/abs/1909.03198 (equation 17)
+
+    :param log_prob: Log probabilities of fixed actions, differentiable in the policy parameters, shape (batch, samples)
+    :param q_values: Q-values of these actions, shape (batch, samples)
+    :param ent_coef: Entropy coefficient :math:`\alpha`, a scalar
+    :param baseline: ``"none"`` or ``"loo"``, see :func:`score_function_weights`
+    :return: Loss, a scalar. Only its gradient has a meaning.
+    :raises ValueError: If a shape or the baseline is wrong, or for ``"loo"`` with a single sample
+    """
+    return -(score_function_weights(q_values, log_prob, ent_coef, baseline) * log_prob).mean()  # (), eq. 17
+
+
+def ent_coef_loss(log_ent_coef: th.Tensor, log_prob: th.Tensor, target_entropy: float) -> th.Tensor:
+    r"""
+    Loss of the logarithm of the entropy coefficient, which rises while the entropy is below its target.
+
+    .. math:: L = -\log \alpha \cdot \left( \overline{\log \pi} + \bar{H} \right)
+
+    Paper: https://arxiv.org/abs/1812.05905 (equation 18, in :math:`\log \alpha` as in SB3's SAC)
+
+    :param log_ent_coef: :math:`\log \alpha`, shape (1,)
+    :param log_prob: Log probabilities of sampled actions, shape (batch, samples)
+    :param target_entropy: Target entropy :math:`\bar{H}` in nats
+    :return: Loss, a scalar
+    :raises ValueError: If a shape is wrong
+    """
+    check_shapes((log_ent_coef, "1"), (log_prob, "batch samples"))
+    return -(log_ent_coef * (log_prob.detach().mean() + target_entropy)).sum()  # ()

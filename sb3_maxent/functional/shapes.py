@@ -1,0 +1,24 @@
+"""Named-dimension shape checks."""
+
+import torch as th
+
+
+def check_shapes(*tensors: tuple[th.Tensor, str]) -> None:
+    """
+    Check that tensors have the named dimensions, and that one name has one size throughout.
+
+    Broadcasting a ``(batch, 1)`` against a ``(batch,)`` gives a plausible loss of a wrong shape, hence the check.
+
+    :param tensors: Pairs of a tensor and its dimensions separated by blanks, as ``(q_values, "batch samples")``.
+        A number stands for exactly that size.
+    :raises ValueError: If a tensor has another number of dimensions or a size that contradicts its name
+    """
+    sizes: dict[str, int] = {}
+    for tensor, spec in tensors:
+        names = spec.split()
+        if tensor.dim() != len(names):
+            raise ValueError(f"Expected a tensor of shape ({', '.join(names)}), got {tuple(tensor.shape)}")
+        for name, size in zip(names, tensor.shape, strict=True):
+            expected = int(name) if name.isdigit() else sizes.setdefault(name, size)
+            if size != expected:
+                raise ValueError(f"Expected {name} = {expected} in ({', '.join(names)}), got shape {tuple(tensor.shape)}")

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+import torch as th
+from gymnasium.wrappers import TimeLimit
+
+from sb3_maxent import DSPG
+from tests.envs import QuadraticBandit
+from tests.functional.closed_forms import BoundedQuadraticBandit
+
+TINY = {"policy_kwargs": {"net_arch": [16, 16]}, "n_action_samples": 4, "buffer_size": 1000, "learning_starts": 10}
+
+
+def changed(model: DSPG, update) -> set[str]:
+    """Names of the networks that an update moves or gives a gradient"""
+    networks = {name: getattr(model, name) for name in ("actor", "critic", "critic_target", "actor_target")}
+    for network in networks.values():
+        network.zero_grad(set_to_none=True)
+    before = {name: [p.detach().clone() for p in network.parameters()] for name, network in networks.items()}
+    update()
+    return {
+        name
+        for name, network in networks.items()
+        if any(p.grad is not None or not th.equal(p, old) for p, old in zip(network.parameters(), before[name], strict=True))
+    }
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("baseline", ["none", "loo"])
+def test_gradient_isolation(baseline, share):
+    """The critic loss moves only the critic, the actor loss only the actor, the temperature loss neither"""
+    kwargs = {**TINY, "policy_kwargs": {**TINY["policy_kwargs"], "target_actor": True, "share_features_extractor": share}}
+    model = DSPG("MlpPolicy", "Pendulum-v1", baseline=baseline, **kwargs).learn(20)
+    replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model._current_ent_coef()
+    assert changed(model, lambda: model._update_critic(replay_data, noise.next_actions, ent_coef)) == {"critic"}
+    assert changed(model, lambda: model._update_actor(replay_data.observations, noise.actions, ent_coef)) == {"actor"}
+    before = model.log_ent_coef.item()
+    assert changed(model, lambda: model._update_ent_coef(th.zeros(8, 4))) == set()
+    assert model.log_ent_coef.item() != before
+
+
+@pytest.mark.parametrize("target_actor", [False, True])
+def test_the_target_samples_from_the_right_actor(target_actor):
+    kwargs = {**TINY, "policy_kwargs": {**TINY["policy_kwargs"], "target_actor": target_actor}}
+    model = DSPG("MlpPolicy", "Pendulum-v1", tau=0.0, **kwargs).learn(20)
+    assert (model.actor_target is not None) == target_actor
+    observations, noise = th.randn(8, 3), th.randn(8, 4, 1)
+    before = model._next_value(observations, noise, th.tensor(0.1))
+    with th.no_grad():
+        for parameter in model.actor.parameters():
+            parameter.add_(0.5)
+    assert th.equal(model._next_value(observations, noise, th.tensor(0.1)), before) == target_actor
+
+
+def test_next_value_by_hand():
+    """Smallest critic at each sampled action, minus the sampled entropy, averaged"""
+    model = DSPG("MlpPolicy", "Pendulum-v1", **TINY).learn(20)
+    observations, noise, ent_coef = th.randn(3, 3), th.randn(3, 4, 1), 0.3
+    with th.no_grad():
+        mean, log_std, _ = model.actor.get_action_dist_params(observations)
+        total = th.zeros(3, 1)
+        for i in range(4):
+            pre_tanh = mean + log_std.exp() * noise[:, i]
+            action = th.tanh(pre_tanh)
+            log_prob = th.distributions.Normal(mean, log_std.exp()).log_prob(pre_tanh) - th.log(1 - action**2)
+            q_values = th.cat(model.critic_target(observations, action), dim=1).min(dim=1, keepdim=True).values
+            total += q_values - ent_coef * log_prob
+        value = model._next_value(observations, noise, th.tensor(ent_coef))
+    assert th.allclose(value, total / 4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arguments", [{"baseline": "loo", "n_action_samples": 1}, {"baseline": "mean"}, {"baseline": None}])
+def test_bad_baseline(arguments):
+    with pytest.raises(ValueError, match="baseline="):
+        DSPG("MlpPolicy", "Pendulum-v1", **arguments)
+
+
+def test_one_sample_without_a_baseline():
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "n_action_samples": 1}, baseline="none").learn(30)
+    assert model.logger.name_to_value["train/n_updates"] > 0
+
+
+def train_bandit(env, gamma, steps=1500, seed=0):
+    model = DSPG(
+        "MlpPolicy",
+        TimeLimit(env, 10),
+        learning_rate=3e-3,
+        gamma=gamma,
+        tau=0.05,
+        ent_coef=0.3,
+        n_action_samples=32,
+        batch_size=64,
+        learning_starts=100,
+        seed=seed,
+        policy_kwargs={"net_arch": [32, 32]},
+    )
+    return model.learn(steps)
+
+
+def samples_and_value(model, n_samples=4000):
+    observation, noise = th.ones(1, 1), th.randn(1, n_samples, 1)
+    with th.no_grad():
+        distribution = model.actor.action_distribution(observation)
+        actions = distribution.actions(distribution.sample(noise))
+        return actions.flatten().numpy(), model._next_value(observation, noise, model._current_ent_coef()).item()
+
+
+def test_learns_the_continuing_bandit():
+    """
+    Trained end to end on one state: the policy is the Boltzmann density and the value V_1 / (1 - gamma).
+
+    Control: the same bandit that ends after each step has the value V_1.
+    """
+    exact, gamma = BoundedQuadraticBandit(c=1.0, h=12.0, b=0.3, alpha=0.3), 0.8
+    actions, value = samples_and_value(train_bandit(QuadraticBandit(c=1.0, h=12.0, b=0.3), gamma))
+    # A squashed Gaussian is close to, not equal to a truncated one: its best value is smaller by alpha times the divergence
+    assert value == pytest.approx(exact.value / (1 - gamma), abs=0.15)
+    assert actions.mean() == pytest.approx(exact.policy.mean(), abs=0.03)
+    assert actions.std() == pytest.approx(exact.policy.std(), abs=0.03)
+
+    _, value = samples_and_value(train_bandit(QuadraticBandit(c=1.0, h=12.0, b=0.3, terminate=True), gamma))
+    assert value == pytest.approx(exact.value, abs=0.15)
+    assert abs(exact.value / (1 - gamma) - exact.value) > 1
+
+
+def test_a_large_offset_hides_the_gradient_without_a_baseline():
+    """The reason for the default: the same updates find the best action with leave-one-out and lose it without"""
+
+    def distance(baseline):
+        model = DSPG(
+            "MlpPolicy", "Pendulum-v1", seed=0, ent_coef=0.01, baseline=baseline, n_action_samples=16, learning_rate=1e-3
+        )
+        observations = th.randn(64, 3)
+        model.critic.q_values = lambda obs, actions: 2500 - 10 * (actions[..., 0] - 0.5) ** 2
+        for _ in range(200):
+            model._update_actor(observations, th.randn(64, 16, 1), th.tensor(0.01))
+        with th.no_grad():
+            return (model.actor(observations, deterministic=True) - 0.5).abs().mean().item()
+
+    assert distance("loo") < 0.05
+    assert distance("none") > 0.3
+
+
+def test_actions_are_rescaled_to_the_box():
+    model = DSPG("MlpPolicy", "Pendulum-v1", **TINY).learn(20)
+    actions = np.array([model.predict(np.random.randn(3).astype(np.float32))[0] for _ in range(200)])
+    assert np.abs(actions).max() > 1.0 and np.abs(actions).max() <= 2.0

@@ -1,0 +1,110 @@
+import math
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+
+from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
+
+OBSERVATIONS, ACTIONS = spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,))
+
+
+def make_policy(**kwargs) -> DSPGPolicy:
+    return MlpPolicy(OBSERVATIONS, ACTIONS, lambda progress: 1e-3, net_arch=[16, 16], **kwargs)
+
+
+def test_sigmoid_head():
+    """std = sigmoid(.) + 1e-4 before the squash, for sampling and for the density alike"""
+    policy, observations = make_policy(std_head="sigmoid"), th.randn(5, 3)
+    latent = policy.actor.latent_pi(observations)
+    expected = 1 / (1 + th.exp(-policy.actor.log_std(latent))) + 1e-4
+    distribution = policy.actor.action_distribution(observations)
+    assert th.allclose(distribution.log_std.exp(), expected, atol=1e-6)
+    # The bound: no weights make it wider than 1
+    policy.actor.log_std.bias.data.fill_(100.0)
+    assert policy.actor.action_distribution(observations).log_std.max().item() == pytest.approx(math.log(1.0001), abs=1e-6)
+    th.manual_seed(0)
+    actions = th.atanh(policy.actor(observations[:1].expand(20_000, 3)).double().clamp(-1 + 1e-7, 1 - 1e-7))
+    mean = policy.actor.action_distribution(observations[:1]).mean
+    assert (actions - mean).std(dim=0).tolist() == pytest.approx([1.0, 1.0], abs=0.03)
+
+
+def test_log_std_head_is_sb3s():
+    policy, observations = make_policy(), th.randn(5, 3)
+    mean, log_std, _ = policy.actor.get_action_dist_params(observations)
+    distribution = policy.actor.action_distribution(observations)
+    assert th.equal(distribution.mean, mean) and th.equal(distribution.log_std, log_std)
+    policy.actor.log_std.bias.data.fill_(100.0)
+    assert policy.actor.action_distribution(observations).log_std.max().item() == 2.0
+
+
+def test_gsde_marginal():
+    """Actions of freshly drawn noise matrices have the density that the marginal claims"""
+    policy, observations = make_policy(use_sde=True, log_std_init=-1.0), th.randn(1, 3)
+    th.manual_seed(0)
+    policy.reset_noise(batch_size=20_000)
+    actions = th.atanh(policy.actor(observations.expand(20_000, 3)).double().clamp(-1 + 1e-7, 1 - 1e-7))
+    distribution = policy.actor.action_distribution(observations)
+    assert actions.std(dim=0).tolist() == pytest.approx(distribution.log_std.exp()[0].tolist(), rel=0.03)
+    # With one noise matrix all samples of a state would be alike; those of the marginal are not
+    samples = distribution.sample(th.randn(1, 1000, 2))
+    assert samples.std(dim=1)[0].tolist() == pytest.approx(distribution.log_std.exp()[0].tolist(), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"std_head": "softplus"}, "std_head='softplus' is not one of"),
+        ({"std_head": "sigmoid", "use_sde": True}, "std_head='sigmoid' has no effect with use_sde=True"),
+        ({"action_layer": 2}, "action_layer=2 is not a hidden layer"),
+        ({"n_critics": 0}, "n_critics=0"),
+    ],
+)
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        make_policy(**kwargs)
+
+
+def test_targets_start_equal_and_in_evaluation_mode():
+    policy = make_policy(target_actor=True)
+    for source, target in ((policy.actor, policy.actor_target), (policy.critic, policy.critic_target)):
+        assert all(th.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+        assert not target.training
+    policy.set_training_mode(True)
+    assert policy.actor.training and policy.critic.training
+    assert not policy.actor_target.training and not policy.critic_target.training
+    assert make_policy().actor_target is None
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, {"std_head": "sigmoid", "action_layer": 0, "target_actor": True, "n_critics": 1}, {"share_features_extractor": True}],
+)
+def test_saves_and_loads_by_itself(tmp_path, kwargs):
+    policy = make_policy(**kwargs)
+    policy.save(tmp_path / "policy.pth")
+    loaded = DSPGPolicy.load(tmp_path / "policy.pth")
+    assert loaded.share_features_extractor == policy.share_features_extractor
+    assert all(th.equal(a, b) for a, b in zip(policy.state_dict().values(), loaded.state_dict().values(), strict=True))
+    observation = np.ones(3, np.float32)
+    assert np.array_equal(
+        policy.predict(observation, deterministic=True)[0], loaded.predict(observation, deterministic=True)[0]
+    )
+
+
+def test_adam_is_fused_unless_told_otherwise():
+    assert make_policy().actor.optimizer.defaults["fused"]
+    assert not make_policy(optimizer_kwargs={"fused": False}).critic.optimizer.defaults["fused"]
+    assert make_policy(optimizer_kwargs={"eps": 1e-5}).critic.optimizer.defaults["eps"] == 1e-5
+    assert isinstance(make_policy(optimizer_class=th.optim.SGD).actor.optimizer, th.optim.SGD)
+
+
+def test_default_features_extractors():
+    image = spaces.Box(0, 255, (3, 36, 36), np.uint8)
+    assert type(CnnPolicy(image, ACTIONS, lambda progress: 1e-3).actor.features_extractor).__name__ == "NatureCNN"
+    dict_space = spaces.Dict({"a": OBSERVATIONS, "b": image})
+    assert (
+        type(MultiInputPolicy(dict_space, ACTIONS, lambda progress: 1e-3).actor.features_extractor).__name__
+        == "CombinedExtractor"
+    )
