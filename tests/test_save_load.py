@@ -96,7 +96,7 @@ def test_no_tensor_or_closure_in_the_json(tmp_path):
         "critic",
         "qf_lr_schedule",
         "qf_learning_rate",
-        "_targets",
+        "_target_updates",
         "log_ent_coef",
         "baseline",
         "max_grad_norm",

@@ -18,11 +18,12 @@ from stable_baselines3.common.type_aliases import (
     RolloutReturn,
     Schedule,
 )
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update, update_learning_rate
+from stable_baselines3.common.utils import update_learning_rate
 
+from sb3_maxent.common.arguments import make_schedule, parse_ent_coef, parse_target_entropy
 from sb3_maxent.common.critics import MultiActionCritic
-from sb3_maxent.common.errors import check_finite
-from sb3_maxent.common.schedules import make_schedule
+from sb3_maxent.common.errors import check_finite, check_transition
+from sb3_maxent.common.targets import TargetUpdate
 from sb3_maxent.functional import critic_loss, ent_coef_loss, td_target
 
 SelfMaxEntAlgorithm = TypeVar("SelfMaxEntAlgorithm", bound="MaxEntAlgorithm")
@@ -38,22 +39,6 @@ class UpdateNoise(NamedTuple):
 
     next_actions: th.Tensor
     actions: th.Tensor
-
-
-class TargetPair(NamedTuple):
-    """
-    Tensors of a network and of its slowly moving copy.
-
-    :param source: Parameters of the network
-    :param target: Parameters of the copy
-    :param source_stats: Running statistics of batch normalisation in the network
-    :param target_stats: Those of the copy
-    """
-
-    source: list[th.Tensor]
-    target: list[th.Tensor]
-    source_stats: list[th.Tensor]
-    target_stats: list[th.Tensor]
 
 
 class MaxEntAlgorithm(OffPolicyAlgorithm):
@@ -109,15 +94,12 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         self._check_hyperparameters()
         super()._setup_model()
-        self.qf_lr_schedule = (
-            self.lr_schedule if self.qf_learning_rate is None else make_schedule(self.qf_learning_rate, "qf_learning_rate")
-        )
         self._create_aliases()
         self._setup_ent_coef()
 
     def _check_hyperparameters(self) -> None:
         """
-        Refuse values without a meaning, before any network exists. Called again when a model is loaded.
+        Read the arguments and refuse those without a meaning, before any network exists and when a model is loaded.
 
         :raises ValueError: With the name, the value and what is allowed
         """
@@ -127,39 +109,14 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
             raise ValueError(f"max_grad_norm={self.max_grad_norm}: give a positive number, or None not to clip")
         if self.target_update_interval < 1:
             raise ValueError(f"target_update_interval={self.target_update_interval}: give a positive number of updates")
-        if self.qf_learning_rate is not None:
-            make_schedule(self.qf_learning_rate, "qf_learning_rate")
-        self._parse_ent_coef()
-        if self.target_entropy != "auto":
-            try:
-                self.target_entropy = float(self.target_entropy)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"target_entropy={self.target_entropy!r}: give a number of nats, or 'auto'") from error
-
-    def _parse_ent_coef(self) -> tuple[bool, float]:
-        """
-        Read ``ent_coef``.
-
-        :return: Whether it is learned, and its (initial) value
-        :raises ValueError: If it is none of a number >= 0, ``"auto"`` and ``"auto_x"`` with x > 0
-        """
-        allowed = "give a number >= 0, 'auto', or 'auto_x' with an initial value x > 0"
-        learned = isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto")
-        text = str(self.ent_coef)
-        if learned:
-            text = "1" if text == "auto" else text.removeprefix("auto_")
-        try:
-            value = float(text)
-        except ValueError as error:
-            raise ValueError(f"ent_coef={self.ent_coef!r}: {allowed}") from error
-        if not 0 <= value < float("inf") or (learned and value == 0):
-            raise ValueError(f"ent_coef={self.ent_coef!r}: {allowed}")
-        return learned, value
+        # None: whatever ``lr_schedule`` is when it is read
+        learning_rate = self.qf_learning_rate
+        self.qf_lr_schedule = None if learning_rate is None else make_schedule(learning_rate, "qf_learning_rate")
+        parse_ent_coef(self.ent_coef)
+        self.target_entropy = parse_target_entropy(self.target_entropy, self.action_space)
 
     def _setup_ent_coef(self) -> None:
-        if self.target_entropy == "auto":
-            self.target_entropy = -float(get_action_dim(self.action_space))
-        learned, value = self._parse_ent_coef()
+        learned, value = parse_ent_coef(self.ent_coef)
         if learned:
             # The logarithm is learned, as in SB3: see https://github.com/rail-berkeley/softlearning/issues/37
             self.log_ent_coef = th.log(th.ones(1, device=self.device) * value).requires_grad_(True)
@@ -171,7 +128,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         self.actor = self.policy.actor
         self.critic = self.policy.critic
         self.critic_target = self.policy.critic_target
-        self._targets: list[TargetPair] = [self._target_pair(self.critic, self.critic_target)]
+        self._target_updates = [TargetUpdate(self.critic, self.critic_target)]
 
     # --- training ------------------------------------------------------------------------------------------------------
 
@@ -193,7 +150,8 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
             # Before the test: with one gradient step per call a count within the call never delays, see SB3 issue 2158
             self._n_updates += 1
             if self._n_updates % self.target_update_interval == 0:
-                self._update_targets()
+                for update_target in self._target_updates:
+                    update_target(self.tau)
         self._log(metrics, gradient_steps)
 
     def _update(self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: UpdateNoise) -> dict[str, th.Tensor]:
@@ -294,20 +252,9 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         if self.ent_coef_optimizer is not None:
             optimizers.append(self.ent_coef_optimizer)
         self._update_learning_rate(optimizers)
-        qf_learning_rate = self.qf_lr_schedule(self._current_progress_remaining)
+        qf_learning_rate = (self.qf_lr_schedule or self.lr_schedule)(self._current_progress_remaining)
         update_learning_rate(self.critic.optimizer, qf_learning_rate)
         self.logger.record("train/qf_learning_rate", qf_learning_rate)
-
-    def _update_targets(self) -> None:
-        for pair in self._targets:
-            polyak_update(pair.source, pair.target, self.tau)
-            # Running statistics of batch normalisation are copied, see SB3 issue 996
-            polyak_update(pair.source_stats, pair.target_stats, 1.0)
-
-    @staticmethod
-    def _target_pair(source: th.nn.Module, target: th.nn.Module) -> TargetPair:
-        stats = (get_parameters_by_name(module, ["running_"]) for module in (source, target))
-        return TargetPair(list(source.parameters()), list(target.parameters()), *stats)
 
     def _log(self, metrics: dict[str, list[th.Tensor]], gradient_steps: int) -> None:
         # One read-back per call: reading inside the loop would make a GPU wait for each update
@@ -352,15 +299,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
 
         :raises NonFiniteError: If a reward or an observation is NaN or infinite; nothing is stored then
         """
-        terminal = (info.get("terminal_observation") for info, done in zip(infos, dones, strict=True) if done)
-        for observation in (new_obs, *terminal):
-            named: dict[str, Any] = observation if isinstance(observation, dict) else {"observation": observation}
-            check_finite(
-                {"reward": reward, **named},
-                self.num_timesteps,
-                "The environment returned it (stable_baselines3.common.vec_env.VecCheckNan finds the action that led there). "
-                "The networks and the replay buffer hold none of it",
-            )
+        check_transition(new_obs, reward, dones, infos, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def learn(
@@ -395,7 +334,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
     # --- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_targets", "qf_lr_schedule"]
+        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_target_updates", "qf_lr_schedule"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]

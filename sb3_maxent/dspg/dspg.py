@@ -10,6 +10,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
+from sb3_maxent.common.targets import TargetUpdate
 from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_maxent.functional import score_function_loss, soft_value
 from sb3_maxent.functional.policy_gradients import BASELINES
@@ -166,7 +167,7 @@ class DSPG(MaxEntAlgorithm):
         super()._create_aliases()
         self.actor_target = self.policy.actor_target
         if self.actor_target is not None:
-            self._targets.append(self._target_pair(self.actor, self.actor_target))
+            self._target_updates.append(TargetUpdate(self.actor, self.actor_target))
 
     def _next_value(self, next_observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
         actor = self.actor if self.actor_target is None else self.actor_target

@@ -128,7 +128,11 @@ def test_learning_rates():
     assert rates[2] == pytest.approx(4 * rates[0])
     assert rates[0] <= progress * 1e-3
     assert model.logger.name_to_value["train/qf_learning_rate"] == pytest.approx(rates[2])
-    assert DSPG("MlpPolicy", "Pendulum-v1", **TINY).qf_lr_schedule(1.0) == 3e-4
+    model = DSPG("MlpPolicy", "Pendulum-v1", **TINY)
+    for learning_rate in (3e-4, 1e-2):
+        model.lr_schedule = lambda progress, learning_rate=learning_rate: learning_rate
+        model.learn(12)
+        assert model.critic.optimizer.param_groups[0]["lr"] == model.actor.optimizer.param_groups[0]["lr"] == learning_rate
 
 
 def test_the_update_is_a_function_of_its_arguments():

@@ -1,0 +1,71 @@
+"""Values from what a user or a YAML file gives, or a clear error."""
+
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
+
+
+def make_schedule(value: float | str | Schedule, name: str) -> Schedule:
+    """
+    Turn a number, a schedule or an RL Zoo schedule string into a schedule.
+
+    RL Zoo converts strings such as ``"lin_3e-4"`` for ``learning_rate`` only, so this does it for our own arguments.
+
+    :param value: A number, a function of the remaining progress (from 1 to 0), or ``"lin_x"``:
+        linearly from x to zero. A number in a string is accepted too: YAML reads ``3e-4`` as one.
+    :param name: Name of the argument, for the message
+    :return: The schedule
+    :raises ValueError: If the string or the number has no meaning as a schedule
+    """
+    if callable(value):
+        return FloatSchedule(value)
+    try:
+        number = float(value.removeprefix("lin_")) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0.0 <= number < float("inf"):
+        raise ValueError(
+            f"{name}={value!r} is not a schedule: give a number >= 0, a function of the remaining progress or 'lin_x'"
+        )
+    if isinstance(value, str) and value.startswith("lin_"):
+        return FloatSchedule(LinearSchedule(number, 0.0, 1.0))
+    return FloatSchedule(number)
+
+
+def parse_ent_coef(ent_coef: float | str) -> tuple[bool, float]:
+    """
+    Read an entropy coefficient.
+
+    :param ent_coef: A number, ``"auto"``, or ``"auto_x"`` with the initial value x
+    :return: Whether it is learned, and its (initial) value
+    :raises ValueError: If it is none of these, negative or not finite, or zero when learned
+    """
+    text = str(ent_coef)
+    learned = text.startswith("auto")
+    if learned:
+        text = "1" if text == "auto" else text.removeprefix("auto_")
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value < float("inf") or (learned and value == 0):
+        raise ValueError(f"ent_coef={ent_coef!r}: give a number >= 0, 'auto', or 'auto_x' with an initial value x > 0")
+    return learned, value
+
+
+def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space) -> float:
+    """
+    Read a target entropy.
+
+    :param target_entropy: A number of nats, or ``"auto"`` for minus the number of action components
+    :param action_space: Action space
+    :return: Target entropy in nats
+    :raises ValueError: If it is neither
+    """
+    if target_entropy == "auto":
+        return -float(get_action_dim(action_space))
+    try:
+        return float(target_entropy)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"target_entropy={target_entropy!r}: give a number of nats, or 'auto'") from error
