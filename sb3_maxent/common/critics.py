@@ -9,8 +9,10 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn import functional as F
 
-# Floats of a hidden layer that are evaluated at a time without gradient: they stay in a second-level cache of 1 MiB
-CHUNK_FLOATS = 128 * 1024
+# Floats of a hidden layer that are evaluated at a time without gradient: 1 MiB, to stay in a second-level cache
+CHUNK_FLOATS = 256 * 1024
+
+PRECISIONS = {"float32": th.float32, "bfloat16": th.bfloat16}
 
 
 class ScalarLinear(nn.Linear):
@@ -26,9 +28,10 @@ class ScalarLinear(nn.Linear):
     def forward(self, input: th.Tensor) -> th.Tensor:
         """
         :param input: Shape (..., in_features)
-        :return: Shape (...)
+        :return: Shape (...), in the precision of the weights: a Q-value of hundreds has no decimals left in bfloat16
         """
-        return input @ self.weight[0] + self.bias
+        with th.autocast(input.device.type, enabled=False):
+            return input.to(self.weight.dtype) @ self.weight[0] + self.bias
 
 
 class QNetwork(nn.Module):
@@ -44,13 +47,25 @@ class QNetwork(nn.Module):
     :param activation_fn: Activation function
     :param action_layer: Index of the layer that the action enters: 0 with the features, as in SB3's ``ContinuousCritic``;
         ``len(net_arch) - 1`` at the last hidden layer. Negative values count from the last hidden layer.
-    :raises ValueError: If there is no such layer
+    :param evaluation_precision: Precision of the hidden layers behind it where many actions are evaluated without gradient:
+        ``"float32"``, or ``"bfloat16"``, three times as fast on processors with matrix units for it. It has no effect when
+        the action enters at the last hidden layer.
+    :raises ValueError: If there is no such layer or precision
     """
 
     def __init__(
-        self, features_dim: int, action_dim: int, net_arch: list[int], activation_fn: type[nn.Module], action_layer: int
+        self,
+        features_dim: int,
+        action_dim: int,
+        net_arch: list[int],
+        activation_fn: type[nn.Module],
+        action_layer: int,
+        evaluation_precision: str = "float32",
     ):
         super().__init__()
+        if evaluation_precision not in PRECISIONS:
+            raise ValueError(f"evaluation_precision={evaluation_precision!r} is not one of {tuple(PRECISIONS)}")
+        self.evaluation_dtype = PRECISIONS[evaluation_precision]
         n_layers = max(len(net_arch), 1)
         if not -n_layers <= action_layer < n_layers:
             raise ValueError(f"action_layer={action_layer} is not a hidden layer of net_arch={net_arch}")
@@ -81,11 +96,19 @@ class QNetwork(nn.Module):
         hidden = self.trunk(features)  # (batch, hidden)
         weight_state, weight_action = self.join.weight.split([hidden.shape[1], actions.shape[2]], dim=1)
         state_part = F.linear(hidden, weight_state, self.join.bias).unsqueeze(1)  # (batch, 1, join)
-        if th.is_grad_enabled() or actions.device.type != "cpu":
+        if th.is_grad_enabled():
             return self._evaluate(state_part, actions, weight_action)
+        # float32 is not a type of autocast on every device
+        reduced = self.evaluation_dtype is not th.float32
+        with th.autocast(actions.device.type, dtype=self.evaluation_dtype if reduced else None, enabled=reduced):
+            return self._evaluate_in_chunks(state_part, actions, weight_action)
+
+    def _evaluate_in_chunks(self, state_part: th.Tensor, actions: th.Tensor, weight_action: th.Tensor) -> th.Tensor:
         # Fresh large temporaries cost page faults and cache misses: as many states at a time as stay in cache, in one buffer
         chunk = max(1, CHUNK_FLOATS // (actions.shape[1] * self.join.out_features))
-        buffer = actions.new_empty(min(chunk, len(actions)), actions.shape[1], self.join.out_features)
+        if actions.device.type != "cpu" or chunk >= len(actions):
+            return self._evaluate(state_part, actions, weight_action)
+        buffer = actions.new_empty(chunk, actions.shape[1], self.join.out_features)
         return th.cat(
             [
                 self._evaluate(part, some_actions, weight_action, buffer[: len(part)])
@@ -96,6 +119,7 @@ class QNetwork(nn.Module):
     def _evaluate(
         self, state_part: th.Tensor, actions: th.Tensor, weight_action: th.Tensor, out: th.Tensor | None = None
     ) -> th.Tensor:
+        # With ``out`` the product keeps its precision under autocast
         joined = th.matmul(actions, weight_action.t(), out=out).add_(state_part)  # (batch, samples, join)
         return self.head(joined)  # (batch, samples)
 
@@ -116,6 +140,8 @@ class MultiActionCritic(BaseModel):
     :param n_critics: Number of critic networks
     :param share_features_extractor: Whether the features extractor is the actor's, which the critic loss must not move
     :param action_layer: Index of the hidden layer that the action enters, see :class:`QNetwork`
+    :param evaluation_precision: Precision of evaluations without gradient, see :class:`QNetwork`
+    :raises ValueError: If there is no critic, no such layer or no such precision
     """
 
     features_extractor: BaseFeaturesExtractor
@@ -132,6 +158,7 @@ class MultiActionCritic(BaseModel):
         n_critics: int = 2,
         share_features_extractor: bool = True,
         action_layer: int = 0,
+        evaluation_precision: str = "float32",
     ):
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
@@ -141,7 +168,8 @@ class MultiActionCritic(BaseModel):
         self.share_features_extractor = share_features_extractor
         action_dim = get_action_dim(action_space)
         self.q_networks = nn.ModuleList(
-            QNetwork(features_dim, action_dim, net_arch, activation_fn, action_layer) for _ in range(n_critics)
+            QNetwork(features_dim, action_dim, net_arch, activation_fn, action_layer, evaluation_precision)
+            for _ in range(n_critics)
         )
 
     def forward(self, obs: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:

@@ -76,6 +76,8 @@ class DSPGPolicy(SACPolicy):
     :param std_head: Standard deviation of the actor: ``"log_std"`` (SB3's) or ``"sigmoid"`` (the paper's), see :class:`Actor`
     :param action_layer: Hidden layer of the critic that the action enters: 0 next to the features, as in SB3,
         -1 (default) the last one. The later, the cheaper are many actions per state.
+    :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that one in bfloat16 where no gradient is
+        needed, see :class:`~sb3_maxent.common.critics.QNetwork`
     :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
     :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Its arguments except the learning rate; Adam is fused unless they say otherwise
@@ -96,6 +98,7 @@ class DSPGPolicy(SACPolicy):
         *,
         std_head: str = "log_std",
         action_layer: int = -1,
+        evaluation_precision: str = "float32",
         target_actor: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -106,6 +109,7 @@ class DSPGPolicy(SACPolicy):
             optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
         self.std_head = std_head
         self.action_layer = action_layer
+        self.evaluation_precision = evaluation_precision
         self.target_actor = target_actor
         super().__init__(
             observation_space,
@@ -130,7 +134,10 @@ class DSPGPolicy(SACPolicy):
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> MultiActionCritic:  # type: ignore[override]
         critic_kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
-        return MultiActionCritic(**critic_kwargs, action_layer=self.action_layer).to(self.device)
+        critic = MultiActionCritic(
+            **critic_kwargs, action_layer=self.action_layer, evaluation_precision=self.evaluation_precision
+        )
+        return critic.to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -139,6 +146,7 @@ class DSPGPolicy(SACPolicy):
             "share_features_extractor": self.share_features_extractor,
             "std_head": self.std_head,
             "action_layer": self.action_layer,
+            "evaluation_precision": self.evaluation_precision,
             "target_actor": self.target_actor,
         }
 

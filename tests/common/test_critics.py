@@ -91,6 +91,24 @@ def test_chunks_change_nothing(monkeypatch, activation_fn, action_layer):
             assert th.allclose(critic.q_values(observations, actions), whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_bfloat16_is_close_and_only_without_gradient(monkeypatch, batch_size):
+    th.manual_seed(0)
+    critic = make_critic(net_arch=[256, 256], evaluation_precision="bfloat16")
+    for q_network in critic.q_networks:
+        q_network.head[-1].bias.data.fill_(300.0)  # where bfloat16 has steps of 2
+    observations, actions = sample_observations(VECTOR, batch_size), th.rand(batch_size, 50, 2) * 2 - 1
+    exact = critic.q_values(observations, actions)
+    monkeypatch.setattr(critics, "CHUNK_FLOATS", 3 * 50 * 256)
+    with th.no_grad():
+        reduced = critic.q_values(observations, actions)
+    assert reduced.dtype == exact.dtype == th.float32
+    error = (reduced - exact).detach()
+    assert 0 < error.std() < 0.02 * exact.std(dim=1).mean()
+    with pytest.raises(ValueError, match="evaluation_precision='float16' is not one of"):
+        make_critic(evaluation_precision="float16")
+
+
 def test_features_are_extracted_once_per_state():
     critic, calls = make_critic(), []
     critic.features_extractor.register_forward_hook(lambda module, inputs, output: calls.append(output.shape))
