@@ -5,19 +5,38 @@ Batch first, samples second. The dimensions named in docstrings and in :func:`ch
 
 - ``batch``: states of a minibatch
 - ``samples``: actions sampled per state
+- ``fixed``, ``updated``: particles per state
 - ``action``: components of one flattened action
 """
 
 from sb3_maxent.functional.policy_gradients import ent_coef_loss, score_function_loss, score_function_weights
+from sb3_maxent.functional.proposals import mixture_proposal, uniform_proposal
 from sb3_maxent.functional.shapes import check_shapes
-from sb3_maxent.functional.values import critic_loss, soft_value, td_target
+from sb3_maxent.functional.stein import (
+    Kernel,
+    median_bandwidth,
+    mixed_space_score,
+    pre_tanh_score,
+    rbf_kernel,
+    stein_variational_gradient,
+)
+from sb3_maxent.functional.values import critic_loss, soft_value, soft_value_importance, td_target
 
 __all__ = [
+    "Kernel",
     "check_shapes",
     "critic_loss",
     "ent_coef_loss",
+    "median_bandwidth",
+    "mixed_space_score",
+    "mixture_proposal",
+    "pre_tanh_score",
+    "rbf_kernel",
     "score_function_loss",
     "score_function_weights",
     "soft_value",
+    "soft_value_importance",
+    "stein_variational_gradient",
     "td_target",
+    "uniform_proposal",
 ]

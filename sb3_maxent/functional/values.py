@@ -1,5 +1,6 @@
 """Soft values and the losses of the critic."""
 
+import math
 from collections.abc import Sequence
 
 import torch as th
@@ -24,6 +25,29 @@ def soft_value(q_values: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor | f
     """
     check_shapes((q_values, "batch samples"), (log_prob, "batch samples"))
     return (q_values - ent_coef * log_prob).mean(dim=1, keepdim=True)  # (batch, 1), eq. 15
+
+
+def soft_value_importance(q_values: th.Tensor, log_proposal: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:
+    r"""
+    Importance-sampled estimate of the optimal soft value.
+
+    .. math:: V(s) = \alpha \log \int \exp(Q(s, a) / \alpha) \, da
+        \approx \alpha \log \frac{1}{K} \sum_{k=1}^{K} \frac{\exp(Q(s, a_k) / \alpha)}{q(a_k)}, \quad a_k \sim q
+
+    :math:`\exp(V / \alpha)` is unbiased for any density q that covers the box, so V itself is biased downwards, the more
+    the further q is from :math:`\exp(Q / \alpha)`.
+
+    Paper: https://arxiv.org/abs/1702.08165 (equation 10)
+
+    :param q_values: Q-values of the sampled actions, shape (batch, samples)
+    :param log_proposal: Log density of these actions under the density they were drawn from, shape (batch, samples)
+    :param ent_coef: Entropy coefficient :math:`\alpha`, a positive scalar
+    :return: Soft value, shape (batch, 1)
+    :raises ValueError: If a shape is wrong
+    """
+    check_shapes((q_values, "batch samples"), (log_proposal, "batch samples"))
+    log_weights = q_values / ent_coef - log_proposal  # (batch, samples)
+    return ent_coef * (th.logsumexp(log_weights, dim=1, keepdim=True) - math.log(q_values.shape[1]))  # (batch, 1), eq. 10
 
 
 def td_target(rewards: th.Tensor, dones: th.Tensor, next_value: th.Tensor, discounts: th.Tensor | float) -> th.Tensor:

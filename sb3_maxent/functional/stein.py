@@ -1,0 +1,123 @@
+"""Stein variational gradient descent: a direction that moves particles towards a density known by its score."""
+
+import math
+from typing import NamedTuple
+
+import torch as th
+
+from sb3_maxent.functional.shapes import check_shapes
+
+# Particles that coincide would make the bandwidth zero
+MIN_BANDWIDTH = 1e-3
+
+
+class Kernel(NamedTuple):
+    r"""
+    A kernel between fixed particles :math:`x_i` and updated particles :math:`y_j`.
+
+    :param values: :math:`\kappa(x_i, y_j)`, shape (batch, fixed, updated)
+    :param gradient: :math:`\nabla_{x_i} \kappa(x_i, y_j)`, shape (batch, fixed, updated, action)
+    """
+
+    values: th.Tensor
+    gradient: th.Tensor
+
+
+def median_bandwidth(squared_distances: th.Tensor) -> th.Tensor:
+    r"""
+    Bandwidth of the median heuristic, one per state: :math:`h = \mathrm{med}_{ij} \|x_i - y_j\|^2 / \log K`.
+
+    Then :math:`\sum_i \kappa(x_i, y) \approx K \exp(-\log K) = 1`: each particle weighs about as much as all others together.
+    The median of an even number of distances is the lower one.
+
+    Paper: https://arxiv.org/abs/1608.04471 (section 5)
+
+    :param squared_distances: Squared distances between K fixed and M updated particles, shape (batch, fixed, updated)
+    :return: Bandwidth, at least 1e-3, shape (batch, 1, 1)
+    :raises ValueError: If the shape is wrong or there are fewer than two fixed particles, whose logarithm would be zero
+    """
+    check_shapes((squared_distances, "batch fixed updated"))
+    n_fixed = squared_distances.shape[1]
+    if n_fixed < 2:
+        raise ValueError(f"The median bandwidth needs at least two fixed particles, got {n_fixed}")
+    median = squared_distances.flatten(1).median(dim=1).values  # (batch,)
+    return (median / math.log(n_fixed)).clamp(min=MIN_BANDWIDTH)[:, None, None]  # (batch, 1, 1)
+
+
+def rbf_kernel(fixed: th.Tensor, updated: th.Tensor) -> Kernel:
+    r"""
+    Gaussian kernel :math:`\kappa(x, y) = \exp(-\|x - y\|^2 / h)` with the median bandwidth of each state.
+
+    Paper: https://arxiv.org/abs/1702.08165 (appendix C.1, D.1)
+
+    :param fixed: Particles that carry the score, shape (batch, fixed, action)
+    :param updated: Particles to be moved, disjoint from the fixed ones, shape (batch, updated, action)
+    :return: Kernel values and gradients in the fixed particles
+    :raises ValueError: If a shape is wrong or there are fewer than two fixed particles
+    """
+    check_shapes((fixed, "batch fixed action"), (updated, "batch updated action"))
+    difference = fixed.unsqueeze(2) - updated.unsqueeze(1)  # (batch, fixed, updated, action)
+    squared_distances = difference.square().sum(dim=-1)  # (batch, fixed, updated)
+    bandwidth = median_bandwidth(squared_distances)  # (batch, 1, 1)
+    values = th.exp(-squared_distances / bandwidth)  # (batch, fixed, updated)
+    gradient = (-2 / bandwidth * values).unsqueeze(-1) * difference  # (batch, fixed, updated, action)
+    return Kernel(values, gradient)
+
+
+def stein_variational_gradient(score: th.Tensor, kernel: Kernel) -> th.Tensor:
+    r"""
+    Direction in which the updated particles approach the target density.
+
+    .. math:: \Delta_j = \frac{1}{K} \sum_{i=1}^{K} \left[ \kappa(x_i, y_j) \nabla_{x_i} \log p(x_i)
+        + \nabla_{x_i} \kappa(x_i, y_j) \right]
+
+    The first term moves particles to where the density is high, the second apart.
+
+    Paper: https://arxiv.org/abs/1702.08165 (equation 13)
+
+    :param score: Gradient of the log density at the fixed particles, shape (batch, fixed, action)
+    :param kernel: Kernel between fixed and updated particles
+    :return: Direction, shape (batch, updated, action)
+    :raises ValueError: If a shape is wrong
+    """
+    check_shapes(
+        (score, "batch fixed action"), (kernel.values, "batch fixed updated"), (kernel.gradient, "batch fixed updated action")
+    )
+    attraction = th.einsum("bfu,bfa->bua", kernel.values, score)  # (batch, updated, action)
+    return (attraction + kernel.gradient.sum(dim=1)) / score.shape[1]  # (batch, updated, action), eq. 13
+
+
+def pre_tanh_score(actions: th.Tensor, q_gradient: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:
+    r"""
+    Score of the variable :math:`u` whose squashed value :math:`a = \tanh u` has the density :math:`\exp(Q(s, a) / \alpha)`.
+
+    .. math:: \nabla_u \left[ Q(s, \tanh u) / \alpha + \sum_k \log(1 - \tanh^2 u_k) \right]
+        = (1 - a^2) \nabla_a Q / \alpha - 2 a
+
+    :param actions: Actions, shape (batch, fixed, action)
+    :param q_gradient: Gradient of the Q-function in the action, shape (batch, fixed, action)
+    :param ent_coef: Entropy coefficient :math:`\alpha`, a positive scalar
+    :return: Score in the space before the squash, shape (batch, fixed, action)
+    :raises ValueError: If a shape is wrong
+    """
+    check_shapes((actions, "batch fixed action"), (q_gradient, "batch fixed action"))
+    return (1 - actions.square()) * q_gradient / ent_coef - 2 * actions  # (batch, fixed, action)
+
+
+def mixed_space_score(actions: th.Tensor, q_gradient: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:
+    r"""
+    What the reference implementations use: the correction of the space before the squash, differentiated in the action.
+
+    With kernel and particles in action space its fixed point is :math:`\exp(Q / \alpha) \prod_k (1 - a_k^2)`, which is not
+    the Boltzmann density. Here to reproduce their results, and as the control that fails.
+
+    Code: https://github.com/haarnoja/softqlearning
+
+    :param actions: Actions, shape (batch, fixed, action)
+    :param q_gradient: Gradient of the Q-function in the action, shape (batch, fixed, action)
+    :param ent_coef: Entropy coefficient :math:`\alpha`, a positive scalar
+    :return: Score in action space, shape (batch, fixed, action)
+    :raises ValueError: If a shape is wrong
+    """
+    check_shapes((actions, "batch fixed action"), (q_gradient, "batch fixed action"))
+    return q_gradient / ent_coef - 2 * actions / (1 - actions.square() + 1e-6)  # (batch, fixed, action)

@@ -1,0 +1,85 @@
+import math
+
+import pytest
+import torch as th
+
+from sb3_maxent.functional import mixture_proposal, soft_value_importance, uniform_proposal
+from tests.functional.closed_forms import BoundedQuadraticBandit
+
+
+def bump(actions, width):
+    """Q-function with its soft value at temperature 1, a Gaussian bump that the box does not cut"""
+    d = actions.shape[-1]
+    return -actions.square().sum(dim=-1) / (2 * width**2), d * math.log(width * math.sqrt(2 * math.pi))
+
+
+def test_mixture_is_a_density_and_the_samples_have_it():
+    th.manual_seed(0)
+    centres = th.tanh(th.randn(1, 8, 1, dtype=th.float64) * 2)
+    actions, log_density = mixture_proposal(centres, th.rand(1, 200_000, 2, dtype=th.float64))
+    assert actions.abs().max() <= 1
+    order = actions[0, :, 0].argsort()
+    grid, density = actions[0, order, 0], log_density[0, order].exp()
+    assert th.trapezoid(density, grid).item() == pytest.approx(1.0, abs=1e-3)
+    # The distribution function of the density at the samples is uniform
+    cdf = th.cumulative_trapezoid(density, grid)
+    assert (cdf - th.linspace(0, 1, len(cdf))).abs().max() < 0.005
+
+
+def test_mixture_density_in_two_dimensions_integrates_to_one():
+    """The mean over uniform actions of the density, evaluated where the mixture did not sample"""
+    th.manual_seed(0)
+    centres = th.rand(1, 5, 2, dtype=th.float64) * 2 - 1
+    noise = th.rand(1, 400_000, 3, dtype=th.float64)
+    _, log_density = mixture_proposal(centres, noise)
+    # E_q[1 / q] is the volume of the box
+    inverse = th.exp(-log_density)
+    assert inverse.mean().item() == pytest.approx(4.0, abs=5 * inverse.std().item() / math.sqrt(inverse.numel()))
+
+
+@pytest.mark.parametrize("proposal", ["uniform", "mixture"])
+def test_exp_of_the_value_is_unbiased(proposal):
+    bandit, n_states = BoundedQuadraticBandit(c=7.0, h=3.0, b=0.4, alpha=0.3), 20_000
+    th.manual_seed(0)
+    if proposal == "uniform":
+        actions, log_density = uniform_proposal(th.rand(n_states, 4, 1, dtype=th.float64))
+    else:
+        # Centres that are off: the weights correct for it
+        centres = th.full((n_states, 3, 1), -0.5, dtype=th.float64) + 0.2 * th.rand(n_states, 3, 1)
+        actions, log_density = mixture_proposal(centres, th.rand(n_states, 4, 2, dtype=th.float64))
+    q_values = th.as_tensor(bandit.reward(actions.numpy()))[..., 0]
+    values = soft_value_importance(q_values, log_density, bandit.alpha)
+    ratio = th.exp((values - bandit.value) / bandit.alpha)
+    assert ratio.mean().item() == pytest.approx(1.0, abs=4 * ratio.std().item() / math.sqrt(n_states))
+    # The logarithm is biased downwards, as it must be
+    assert values.mean() < bandit.value
+
+
+def test_exact_with_the_optimal_density():
+    """If the proposal is the Boltzmann density itself, one sample gives the value"""
+    bandit = BoundedQuadraticBandit(c=7.0, h=3.0, b=0.4, alpha=0.3)
+    actions = bandit.policy.rvs((5, 1), random_state=0)
+    values = soft_value_importance(th.as_tensor(bandit.reward(actions)), th.as_tensor(bandit.policy.logpdf(actions)), 0.3)
+    assert values.flatten().tolist() == pytest.approx([bandit.value] * 5)
+
+
+@pytest.mark.parametrize(("shift", "bound"), [(0.0, 0.2), (0.1, 0.3), (0.2, 1.0)])
+def test_bias_in_six_dimensions(shift, bound):
+    """A bump of width 0.2, 32 evaluations, centres from the policy: small even if these are off in every dimension"""
+    th.manual_seed(0)
+    n_states, d, width = 2000, 6, 0.2
+
+    def bias(actions, log_density):
+        q_values, exact = bump(actions, width)
+        return soft_value_importance(q_values, log_density, 1.0).mean().item() - exact
+
+    centres = (width * th.randn(n_states, 32, d) + shift).clamp(-1, 1)
+    assert abs(bias(*mixture_proposal(centres, th.rand(n_states, 32, d + 1)))) < bound
+    # Control: uniform actions miss the bump
+    assert bias(*uniform_proposal(th.rand(n_states, 32, d))) < -2
+
+
+def test_uniform_value_by_hand():
+    q_values = th.tensor([[0.0, 2.0]])
+    value = soft_value_importance(q_values, th.full((1, 2), -math.log(2)), 2.0)
+    assert value.item() == pytest.approx(2.0 * math.log((1 + math.e) / 2 * 2))

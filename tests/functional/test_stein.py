@@ -1,0 +1,105 @@
+import math
+
+import numpy as np
+import pytest
+import torch as th
+from scipy.stats import kstest
+
+from sb3_maxent.functional import (
+    median_bandwidth,
+    mixed_space_score,
+    pre_tanh_score,
+    rbf_kernel,
+    stein_variational_gradient,
+)
+from tests.functional.closed_forms import BoundedQuadraticBandit
+
+
+def test_kernel_by_hand():
+    """Two fixed particles at 0, one updated at 1: the median is 1, h = 1 / log 2 and the kernel exp(-log 2)"""
+    kernel = rbf_kernel(th.zeros(1, 2, 1), th.ones(1, 1, 1))
+    assert kernel.values.flatten().tolist() == pytest.approx([0.5, 0.5])
+    assert kernel.gradient.flatten().tolist() == pytest.approx([math.log(2), math.log(2)])
+    assert th.equal(rbf_kernel(th.ones(1, 2, 3), th.ones(1, 1, 3)).values, th.ones(1, 2, 1))
+
+
+def test_kernel_gradient_is_that_of_the_values():
+    """With the bandwidth held fixed, as the paper does"""
+    fixed, updated = th.randn(3, 4, 2, dtype=th.float64, requires_grad=True), th.randn(3, 5, 2, dtype=th.float64)
+    kernel = rbf_kernel(fixed, updated)
+    squared_distances = (fixed.unsqueeze(2) - updated.unsqueeze(1)).square().sum(-1)
+    values = th.exp(-squared_distances / median_bandwidth(squared_distances).detach())
+    assert th.allclose(values, kernel.values)
+    for j in range(5):
+        (gradient,) = th.autograd.grad(values[:, :, j].sum(), fixed, retain_graph=True)
+        assert th.allclose(gradient, kernel.gradient[:, :, j])
+
+
+def test_bandwidth_is_the_lower_median_of_each_state():
+    squared_distances = th.tensor([[[4.0, 1.0], [9.0, 2.0]], [[0.0, 0.0], [0.0, 5.0]]])
+    bandwidth = median_bandwidth(squared_distances)
+    assert bandwidth.flatten().tolist() == pytest.approx([2.0 / math.log(2), 1e-3])
+    with pytest.raises(ValueError, match="at least two fixed particles, got 1"):
+        median_bandwidth(th.ones(2, 1, 3))
+
+
+def test_direction_by_hand():
+    kernel = rbf_kernel(th.zeros(1, 2, 1), th.ones(1, 1, 1))
+    direction = stein_variational_gradient(th.tensor([[[3.0], [1.0]]]), kernel)
+    # (0.5 * 3 + 0.5 * 1) / 2 + log 2: the repulsion pushes away from the fixed particles
+    assert direction.item() == pytest.approx(1.0 + math.log(2))
+
+
+def test_pre_tanh_score_is_the_gradient_of_the_log_density():
+    u = th.randn(2, 3, 4, dtype=th.float64, requires_grad=True)
+    q_function, ent_coef = lambda a: (a**3 - a).sum(), 0.3
+    log_density = q_function(th.tanh(u)) / ent_coef + th.log(1 - th.tanh(u) ** 2).sum()
+    (expected,) = th.autograd.grad(log_density, u)
+    actions = th.tanh(u).detach().requires_grad_()
+    (q_gradient,) = th.autograd.grad(q_function(actions), actions)
+    assert th.allclose(pre_tanh_score(actions.detach(), q_gradient, ent_coef), expected)
+
+
+BANDITS = {
+    "flat": BoundedQuadraticBandit(c=0.0, h=1e-6, b=0.0, alpha=1.0),
+    "quadratic": BoundedQuadraticBandit(c=7.0, h=3.0, b=0.4, alpha=0.3),
+    "at the bound": BoundedQuadraticBandit(c=0.0, h=4.0, b=1.0, alpha=1.0),
+}
+
+
+def descend(bandit, reference, n_particles=200, n_steps=1500, step=0.1):
+    """Move particles to the Boltzmann density of a bandit, in the space before the squash or as the reference codes do"""
+    particles = th.linspace(-1, 1, n_particles, dtype=th.float64).mul(0.5)[None, :, None]
+    for _ in range(n_steps):
+        actions = particles if reference else th.tanh(particles)
+        q_gradient = -bandit.h * (actions - bandit.b)
+        score = (mixed_space_score if reference else pre_tanh_score)(actions, q_gradient, bandit.alpha)
+        direction = stein_variational_gradient(score, rbf_kernel(particles, particles))
+        particles = particles + step * direction
+        if reference:
+            particles = particles.clamp(-0.999, 0.999)
+    return (particles if reference else th.tanh(particles)).flatten().numpy()
+
+
+@pytest.mark.parametrize("name", BANDITS)
+def test_particles_reach_the_boltzmann_density(name):
+    bandit = BANDITS[name]
+    assert kstest(descend(bandit, reference=False), bandit.policy.cdf).statistic < 0.05
+    # The reference form is found out: it samples the density times 1 - a^2
+    samples = descend(bandit, reference=True, step=0.02)
+    assert kstest(samples, bandit.policy.cdf).statistic > 0.05
+    grid = np.linspace(-1, 1, 2001)
+    wrong_cdf = np.cumsum(bandit.policy.pdf(grid) * (1 - grid**2))
+    assert kstest(samples, lambda x: np.interp(x, grid, wrong_cdf / wrong_cdf[-1])).statistic < 0.05
+
+
+def test_wrong_shapes_are_refused():
+    kernel = rbf_kernel(th.zeros(2, 3, 1), th.ones(2, 4, 1))
+    for call in (
+        lambda: rbf_kernel(th.zeros(2, 3, 1), th.zeros(2, 3, 2)),
+        lambda: stein_variational_gradient(th.zeros(2, 4, 1), kernel),
+        lambda: pre_tanh_score(th.zeros(2, 3), th.zeros(2, 3), 1.0),
+        lambda: mixed_space_score(th.zeros(2, 3, 1), th.zeros(2, 4, 1), 1.0),
+    ):
+        with pytest.raises(ValueError, match="Expected"):
+            call()
