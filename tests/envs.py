@@ -28,24 +28,32 @@ class QuadraticBandit(gym.Env):
 
 
 class FaultyEnv(gym.Env):
-    """Returns a non-finite reward or observation from a given step on."""
+    """
+    Returns a non-finite reward or observation from a given step on; episodes have 20 steps.
 
-    observation_space = spaces.Box(-1, 1, (3,))
+    :param fault: "reward" or "observation", after "dict " in Dict observations with a key "reward"
+    :param step: First step with the fault, 0 is the reset
+    """
+
     action_space = spaces.Box(-1, 1, (2,))
 
     def __init__(self, fault: str, step: int):
         self.fault, self.fault_step, self.n_steps = fault, step, 0
+        box = spaces.Box(-1, 1, (3,))
+        self.observation_space = spaces.Dict({"reward": box, "other": box}) if "dict" in fault else box
+
+    def observation(self):
+        value = np.zeros(3, np.float32)
+        if "observation" in self.fault and self.n_steps >= self.fault_step:
+            value[1] = np.inf
+        return {"reward": value, "other": np.zeros(3, np.float32)} if "dict" in self.fault else value
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return np.zeros(3, np.float32), {}
+        return self.observation(), {}
 
     def step(self, action):
         self.n_steps += 1
-        observation, reward = np.zeros(3, np.float32), float(action.sum())
-        if self.n_steps >= self.fault_step:
-            if self.fault == "reward":
-                reward = float("nan")
-            else:
-                observation[1] = np.inf
-        return observation, reward, False, self.n_steps % 20 == 0, {}
+        faulty = "reward" in self.fault and self.n_steps >= self.fault_step
+        reward = float("nan") if faulty else float(action.sum())
+        return self.observation(), reward, False, self.n_steps % 20 == 0, {}

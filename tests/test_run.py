@@ -24,12 +24,12 @@ def tiny(net_arch=(16,), **policy_kwargs):
 
 def learn_and_check(model, steps=60):
     """Learn, and check that every trained network moved, stayed finite and acts inside the box"""
-    before = [parameter.detach().clone() for parameter in model.policy.parameters()]
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
     model.learn(steps)
-    after = list(model.policy.parameters())
     assert model._n_updates > 0
-    assert all(th.isfinite(parameter).all() for parameter in after)
-    assert sum(not th.equal(a, b) for a, b in zip(before, after, strict=True)) >= len(before) - 2
+    after = model.policy.state_dict()
+    assert all(th.isfinite(value).all() for value in after.values())
+    assert not [name for name, value in after.items() if th.equal(value, before[name])]
     observation = model.get_env().reset()
     for deterministic in (False, True):
         actions, _ = model.predict(observation, deterministic=deterministic)
@@ -75,9 +75,8 @@ def test_gsde(sde_sample_freq):
     assert model.actor.get_std().shape == (16, 1)
 
 
-@pytest.mark.parametrize("n_steps", [3])
-def test_n_step(n_steps):
-    model = learn_and_check(DSPG("MlpPolicy", "Pendulum-v1", n_steps=n_steps, **tiny()))
+def test_n_step():
+    model = learn_and_check(DSPG("MlpPolicy", "Pendulum-v1", n_steps=3, **tiny()))
     assert isinstance(model.replay_buffer, NStepReplayBuffer)
     assert model.replay_buffer.sample(4).discounts is not None
 

@@ -1,5 +1,8 @@
 """Values from what a user or a YAML file gives, or a clear error."""
 
+import math
+
+import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import Schedule
@@ -33,6 +36,29 @@ def make_schedule(value: float | str | Schedule, name: str) -> Schedule:
     return FloatSchedule(number)
 
 
+def check_count(value: int, name: str) -> None:
+    """
+    Accept a positive integer.
+
+    :param value: The value
+    :param name: Name of the argument, for the message
+    :raises ValueError: If it is something else
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r}: give an integer >= 1")
+
+
+def check_max_grad_norm(max_grad_norm: float | None) -> None:
+    """
+    Accept a positive number or ``None``.
+
+    :param max_grad_norm: The value
+    :raises ValueError: If it is something else
+    """
+    if max_grad_norm is not None and not (isinstance(max_grad_norm, (int, float, np.number)) and max_grad_norm > 0):
+        raise ValueError(f"max_grad_norm={max_grad_norm!r}: give a positive number, or None not to clip")
+
+
 def parse_ent_coef(ent_coef: float | str) -> tuple[bool, float]:
     """
     Read an entropy coefficient.
@@ -61,11 +87,14 @@ def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space
     :param target_entropy: A number of nats, or ``"auto"`` for minus the number of action components
     :param action_space: Action space
     :return: Target entropy in nats
-    :raises ValueError: If it is neither
+    :raises ValueError: If it is neither, or not finite
     """
     if target_entropy == "auto":
         return -float(get_action_dim(action_space))
     try:
-        return float(target_entropy)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"target_entropy={target_entropy!r}: give a number of nats, or 'auto'") from error
+        nats = float(target_entropy)
+    except (TypeError, ValueError):
+        nats = float("nan")
+    if not math.isfinite(nats):
+        raise ValueError(f"target_entropy={target_entropy!r}: give a finite number of nats, or 'auto'")
+    return nats

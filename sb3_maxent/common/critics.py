@@ -30,8 +30,10 @@ class ScalarLinear(nn.Linear):
         :param input: Shape (..., in_features)
         :return: Shape (...), in the precision of the weights: a Q-value of hundreds has no decimals left in bfloat16
         """
-        with th.autocast(input.device.type, enabled=False):
-            return input.to(self.weight.dtype) @ self.weight[0] + self.bias
+        if th.is_autocast_enabled(input.device.type):
+            with th.autocast(input.device.type, enabled=False):
+                return self.forward(input.to(self.weight.dtype))
+        return input @ self.weight[0] + self.bias
 
 
 class QNetwork(nn.Module):
@@ -39,7 +41,8 @@ class QNetwork(nn.Module):
     Q-function in which the action joins at one chosen layer.
 
     The joining layer is linear in features and action together, so for many actions of one state the features' part,
-    :math:`W_s h(s) + b`, is computed once and :math:`W_a a` is added for each action: nothing is tiled.
+    :math:`W_s h(s) + b`, is computed once and :math:`W_a a` is added for each action: nothing is tiled. (So the layer
+    ``join`` is used through its weights: forward hooks on it are not called.)
 
     :param features_dim: Number of features of the state
     :param action_dim: Number of action components
@@ -74,8 +77,8 @@ class QNetwork(nn.Module):
         self.trunk = nn.Sequential(*create_mlp(features_dim, -1, widths[1 : action_layer + 1], activation_fn))
         self.join = nn.Linear(widths[action_layer] + action_dim, widths[action_layer + 1])
         if action_layer > 0:
-            # As if features and action had a layer each: among hundreds of features the usual range, one over the root of
-            # all inputs, leaves the Q-function nearly linear in the action for thousands of updates
+            # As if the action had a layer of its own: the usual range, one over the root of all inputs, hundreds of them
+            # features, leaves the Q-function nearly linear in the action for thousands of updates
             nn.init.uniform_(self.join.weight[:, -action_dim:], -(action_dim**-0.5), action_dim**-0.5)
         hidden = create_mlp(widths[action_layer + 1], -1, net_arch[action_layer + 1 :], activation_fn)
         head = [activation_fn(), *hidden, ScalarLinear(widths[-2])] if net_arch else [nn.Flatten(start_dim=1)]
@@ -105,9 +108,11 @@ class QNetwork(nn.Module):
 
     def _evaluate_in_chunks(self, state_part: th.Tensor, actions: th.Tensor, weight_action: th.Tensor) -> th.Tensor:
         # Fresh large temporaries cost page faults and cache misses: as many states at a time as stay in cache, in one buffer
-        chunk = max(1, CHUNK_FLOATS // (actions.shape[1] * self.join.out_features))
-        if actions.device.type != "cpu" or chunk >= len(actions):
-            return self._evaluate(state_part, actions, weight_action)
+        chunk = len(actions)
+        # Without a hidden layer the Q-values are views of the buffer, which must not be used again
+        if actions.device.type == "cpu" and len(self.head) > 1:
+            chunk = min(chunk, max(1, CHUNK_FLOATS // (actions.shape[1] * self.join.out_features)))
+        # With a buffer of its own the product keeps its precision under autocast
         buffer = actions.new_empty(chunk, actions.shape[1], self.join.out_features)
         return th.cat(
             [
@@ -119,7 +124,6 @@ class QNetwork(nn.Module):
     def _evaluate(
         self, state_part: th.Tensor, actions: th.Tensor, weight_action: th.Tensor, out: th.Tensor | None = None
     ) -> th.Tensor:
-        # With ``out`` the product keeps its precision under autocast
         joined = th.matmul(actions, weight_action.t(), out=out).add_(state_part)  # (batch, samples, join)
         return self.head(joined)  # (batch, samples)
 

@@ -12,8 +12,9 @@ class SquashedGaussian:
     r"""
     Diagonal Gaussian squashed by tanh: :math:`a = \tanh u`, :math:`u = \mu + \sigma \epsilon`.
 
-    DSPG needs three things of a policy distribution, and no gradient through a sample: ``sample`` turns noise into
-    variables without gradient, ``actions`` turns those into actions, ``log_prob`` gives their differentiable log density.
+    DSPG needs four things of a policy distribution, and no gradient through a sample: ``sample`` turns noise into
+    variables without gradient, ``actions`` turns those into actions, ``log_prob`` gives their differentiable log density,
+    ``mode`` is the deterministic action.
     SB3's ``SquashedDiagGaussianDistribution`` has one sample per state, and recovers :math:`u` from a saturated action.
 
     Papers: https://arxiv.org/abs/1909.03198 (the authors' code squashes), https://arxiv.org/abs/1812.05905 (appendix C)
@@ -50,6 +51,14 @@ class SquashedGaussian:
         :return: Actions in [-1, 1], shape (batch, samples, action)
         """
         return th.tanh(pre_tanh)
+
+    def mode(self) -> th.Tensor:
+        """
+        The deterministic action: the squashed mean, as in SB3's SAC.
+
+        :return: Actions in [-1, 1], shape (batch, action)
+        """
+        return th.tanh(self.mean)
 
     def log_prob(self, pre_tanh: th.Tensor) -> th.Tensor:
         r"""

@@ -26,29 +26,19 @@ def check_finite(values: Mapping[str, np.ndarray | th.Tensor | float], step: int
     """
     for name, value in values.items():
         array = np.asarray(value)
+        # Neither None nor integers can be non-finite
         if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
             raise NonFiniteError(f"{name} is not finite at environment step {step}: {array}. {hint}")
 
 
-def check_transition(
-    new_obs: np.ndarray | dict[str, np.ndarray], reward: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], step: int
-) -> None:
+def check_observation(obs: np.ndarray | Mapping[str, np.ndarray] | tuple | None, step: int, hint: str) -> None:
     """
-    Stop at a transition that would poison the replay buffer.
+    Stop at an observation that is NaN or infinite.
 
-    :param new_obs: Next observations, one per environment; the first of the next episode where one ended
-    :param reward: Rewards, one per environment
-    :param dones: Whether the episode ended, one per environment
-    :param infos: Information, with the last observation of an episode that ended
-    :param step: Environment steps taken so far
-    :raises NonFiniteError: If a reward or an observation is NaN or infinite
+    :param obs: Observations of all environments; ``None`` passes
+    :param step: Environment steps taken so far, for the message
+    :param hint: What to look at, for the message
+    :raises NonFiniteError: If a value is NaN or infinite
     """
-    terminal = (info.get("terminal_observation") for info, done in zip(infos, dones, strict=True) if done)
-    for observation in (new_obs, *terminal):
-        named: dict[str, Any] = observation if isinstance(observation, dict) else {"observation": observation}
-        check_finite(
-            {"reward": reward, **named},
-            step,
-            "The environment returned it (stable_baselines3.common.vec_env.VecCheckNan finds the action that led there). "
-            "The networks and the replay buffer hold none of it",
-        )
+    named: Mapping[str, Any] = obs if isinstance(obs, Mapping) else {"": obs}
+    check_finite({f"observation {key}".strip(): value for key, value in named.items()}, step, hint)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import (
     DictReplayBufferSamples,
     GymEnv,
@@ -20,11 +20,16 @@ from stable_baselines3.common.type_aliases import (
 )
 from stable_baselines3.common.utils import update_learning_rate
 
-from sb3_maxent.common.arguments import make_schedule, parse_ent_coef, parse_target_entropy
+from sb3_maxent.common.arguments import check_count, check_max_grad_norm, make_schedule, parse_ent_coef, parse_target_entropy
 from sb3_maxent.common.critics import MultiActionCritic
-from sb3_maxent.common.errors import check_finite, check_transition
+from sb3_maxent.common.errors import check_finite, check_observation
 from sb3_maxent.common.targets import TargetUpdate
 from sb3_maxent.functional import critic_loss, ent_coef_loss, td_target
+
+ENVIRONMENT_HINT = (
+    "The environment returned it (stable_baselines3.common.vec_env.VecCheckNan finds the action that led there). "
+    "The networks and the replay buffer hold none of it"
+)
 
 SelfMaxEntAlgorithm = TypeVar("SelfMaxEntAlgorithm", bound="MaxEntAlgorithm")
 
@@ -33,8 +38,8 @@ class UpdateNoise(NamedTuple):
     """
     Everything random in one update, drawn before it.
 
-    :param next_actions: Noise of the actions in the critic target, shape (batch, samples, action)
-    :param actions: Noise of the actions in the actor loss, shape (batch, samples, action)
+    :param next_actions: Noise of the actions in the critic target, shape (batch, samples, noise)
+    :param actions: Noise of the actions in the actor loss, shape (batch, samples, noise)
     """
 
     next_actions: th.Tensor
@@ -51,7 +56,8 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number, or ``"auto"`` to learn
         it, or ``"auto_0.1"`` to learn it from 0.1 on
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
-    :param target_update_interval: Number of updates between two updates of the target networks
+    :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
+        ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
     :param qf_learning_rate: Learning rate of the critic, ``None`` for the one of the actor. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
     :param n_action_samples: Number of actions sampled per state
@@ -103,12 +109,9 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
 
         :raises ValueError: With the name, the value and what is allowed
         """
-        if self.n_action_samples < 1:
-            raise ValueError(f"n_action_samples={self.n_action_samples}: at least one action per state is needed")
-        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm={self.max_grad_norm}: give a positive number, or None not to clip")
-        if self.target_update_interval < 1:
-            raise ValueError(f"target_update_interval={self.target_update_interval}: give a positive number of updates")
+        check_count(self.n_action_samples, "n_action_samples")
+        check_count(self.target_update_interval, "target_update_interval")
+        check_max_grad_norm(self.max_grad_norm)
         # None: whatever ``lr_schedule`` is when it is read
         learning_rate = self.qf_learning_rate
         self.qf_lr_schedule = None if learning_rate is None else make_schedule(learning_rate, "qf_learning_rate")
@@ -156,7 +159,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
 
     def _update(self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: UpdateNoise) -> dict[str, th.Tensor]:
         """
-        One update of critic, actor and entropy coefficient. Deterministic given its arguments.
+        One update of critic, actor and entropy coefficient. Deterministic given its arguments, but for dropout layers.
 
         :param replay_data: Transitions
         :param noise: Everything random in the update
@@ -218,7 +221,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         Soft value of the next states.
 
         :param next_observations: Next observations, shape (batch, ...)
-        :param noise: Noise of the actions, shape (batch, samples, action)
+        :param noise: Noise of the actions, shape (batch, samples, noise)
         :param ent_coef: Entropy coefficient
         :return: Soft value, shape (batch, 1)
         """
@@ -229,14 +232,14 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         Loss of the actor.
 
         :param observations: Observations, shape (batch, ...)
-        :param noise: Noise of the actions, shape (batch, samples, action)
+        :param noise: Noise of the actions, shape (batch, samples, noise)
         :param ent_coef: Entropy coefficient
         :return: Loss, a scalar, and the log probabilities of the sampled actions without gradient, shape (batch, samples)
         """
         raise NotImplementedError
 
     def _draw_noise(self, batch_size: int) -> UpdateNoise:
-        shape = (batch_size, self.n_action_samples, get_action_dim(self.action_space))
+        shape = (batch_size, self.n_action_samples, self.actor.noise_dim)
         return UpdateNoise(th.randn(shape, device=self.device), th.randn(shape, device=self.device))
 
     def _current_ent_coef(self) -> th.Tensor:
@@ -258,7 +261,8 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
 
     def _log(self, metrics: dict[str, list[th.Tensor]], gradient_steps: int) -> None:
         # One read-back per call: reading inside the loop would make a GPU wait for each update
-        means = {name: th.stack(values).mean().item() for name, values in metrics.items()}
+        values = th.stack([th.stack(values).mean() for values in metrics.values()]).tolist()
+        means = dict(zip(metrics, values, strict=True))
         check_finite(
             {f"train/{name}": value for name, value in means.items()},
             self.num_timesteps,
@@ -272,6 +276,12 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
             self.logger.record("train/updates_per_step", gradient_steps / self._rollout_timesteps)
 
     # --- environment steps ---------------------------------------------------------------------------------------------
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        # The first observation; the later ones are checked before they are stored
+        check_observation(self._last_obs, self.num_timesteps, ENVIRONMENT_HINT)
+        return total_timesteps, callback
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """
@@ -299,7 +309,16 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
 
         :raises NonFiniteError: If a reward or an observation is NaN or infinite; nothing is stored then
         """
-        check_transition(new_obs, reward, dones, infos, self.num_timesteps)
+        raw_obs, raw_reward, hint = new_obs, reward, ENVIRONMENT_HINT
+        if self._vec_normalize_env is not None:
+            # What SB3 stores: VecNormalize clips an infinite value to a finite one
+            raw_obs, raw_reward = self._vec_normalize_env.get_original_obs(), self._vec_normalize_env.get_original_reward()
+            hint += ". The running statistics of VecNormalize have seen it: load them again"
+        check_finite({"reward": raw_reward}, self.num_timesteps, hint)
+        check_observation(raw_obs, self.num_timesteps, hint)
+        for info, done in zip(infos, dones, strict=True):
+            if done:
+                check_observation(info.get("terminal_observation"), self.num_timesteps, hint)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def learn(

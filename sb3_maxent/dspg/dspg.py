@@ -53,7 +53,8 @@ class DSPG(MaxEntAlgorithm):
         With a custom ``replay_buffer_class``, pass ``replay_buffer_kwargs={"n_steps": ..., "gamma": ...}`` instead.
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number, or ``"auto"`` to learn
         it, or ``"auto_0.1"`` to learn it from 0.1 on
-    :param target_update_interval: Number of updates between two updates of the target networks
+    :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
+        ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
     :param qf_learning_rate: Learning rate of the critic, ``None`` for ``learning_rate``. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``

@@ -1,10 +1,11 @@
 """Networks of DSPG: a squashed Gaussian actor and critics for many actions per state."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import Actor as SACActor
@@ -35,6 +36,8 @@ class Actor(SACActor):
         if self.use_sde and std_head != "log_std":
             raise ValueError(f"std_head={std_head!r} has no effect with use_sde=True, which learns its own standard deviation")
         self.std_head = std_head
+        # Components of the noise that ``action_distribution(obs).sample`` turns into one action
+        self.noise_dim = get_action_dim(self.action_space)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "std_head": self.std_head}
@@ -52,9 +55,27 @@ class Actor(SACActor):
         std = th.sigmoid(self.log_std(latent)) + MIN_STD  # type: ignore[operator]
         return self.mu(latent), th.log(std), {}
 
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        """
+        Act.
+
+        :param obs: Observations, shape (batch, ...)
+        :param deterministic: Whether to return the mode instead of a sample
+        :return: Actions in [-1, 1], shape (batch, action)
+        """
+        if self.use_sde:
+            # gSDE explores with its noise matrix, of which ``action_distribution`` is the marginal
+            return super().forward(obs, deterministic)
+        distribution = self.action_distribution(obs)
+        if deterministic:
+            return distribution.mode()
+        batch_size = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        noise = th.randn(batch_size, 1, self.noise_dim, device=self.device)
+        return distribution.actions(distribution.sample(noise)).squeeze(1)  # (batch, action)
+
     def action_distribution(self, obs: PyTorchObs) -> SquashedGaussian:
         """
-        Distribution of the actions in each state. Override it to train another policy distribution.
+        Distribution of the actions in each state, to train with and to act with. Override it for another policy distribution.
 
         :param obs: Observations, shape (batch, ...)
         :return: The distribution, to be sampled many times per state
@@ -85,6 +106,8 @@ class DSPGPolicy(SACPolicy):
     :raises ValueError: If an argument has no meaning
     """
 
+    # Override it to train another policy distribution
+    actor_class: ClassVar[type[Actor]] = Actor
     actor: Actor
     critic: MultiActionCritic  # type: ignore[assignment]
     critic_target: MultiActionCritic  # type: ignore[assignment]
@@ -130,7 +153,7 @@ class DSPGPolicy(SACPolicy):
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         actor_kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
-        return Actor(**actor_kwargs, std_head=self.std_head).to(self.device)
+        return self.actor_class(**actor_kwargs, std_head=self.std_head).to(self.device)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> MultiActionCritic:  # type: ignore[override]
         critic_kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)

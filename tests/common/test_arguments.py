@@ -49,6 +49,6 @@ def test_target_entropy():
     action_space = spaces.Box(-1, 1, (2, 3))
     assert parse_target_entropy("auto", action_space) == -6.0
     assert parse_target_entropy("-1.5", action_space) == -1.5
-    for value in ("low", None):
-        with pytest.raises(ValueError, match=r"target_entropy=.*: give a number of nats, or 'auto'"):
+    for value in ("low", None, float("nan"), "inf"):
+        with pytest.raises(ValueError, match=r"target_entropy=.*: give a finite number of nats, or 'auto'"):
             parse_target_entropy(value, action_space)

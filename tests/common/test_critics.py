@@ -80,9 +80,9 @@ def test_a_late_action_starts_with_a_range_of_its_own():
 
 
 @pytest.mark.parametrize("activation_fn", [nn.ReLU, nn.Tanh])
-@pytest.mark.parametrize("action_layer", [0, -1])
-def test_chunks_change_nothing(monkeypatch, activation_fn, action_layer):
-    critic = make_critic(activation_fn=activation_fn, action_layer=action_layer)
+@pytest.mark.parametrize(("net_arch", "action_layer"), [([], 0), ([16], 0), ([16, 12], 0), ([16, 12], -1)])
+def test_chunks_change_nothing(monkeypatch, activation_fn, net_arch, action_layer):
+    critic = make_critic(activation_fn=activation_fn, net_arch=net_arch, action_layer=action_layer)
     observations, actions = sample_observations(VECTOR, 10), th.rand(10, 7, 2) * 2 - 1
     with th.no_grad():
         whole = critic.q_values(observations, actions)
@@ -107,6 +107,15 @@ def test_bfloat16_is_close_and_only_without_gradient(monkeypatch, batch_size):
     assert 0 < error.std() < 0.02 * exact.std(dim=1).mean()
     with pytest.raises(ValueError, match="evaluation_precision='float16' is not one of"):
         make_critic(evaluation_precision="float16")
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_bfloat16_changes_nothing_at_the_last_hidden_layer(batch_size):
+    critic = make_critic(net_arch=[256, 256], action_layer=-1, evaluation_precision="bfloat16")
+    observations, actions = sample_observations(VECTOR, batch_size), th.rand(batch_size, 50, 2) * 2 - 1
+    with th.no_grad():
+        reduced = critic.q_values(observations, actions)
+    assert th.allclose(reduced, critic.q_values(observations, actions), atol=1e-6)
 
 
 def test_features_are_extracted_once_per_state():

@@ -3,6 +3,7 @@ import pytest
 import torch as th
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.buffers import ReplayBufferSamples
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_maxent import DSPG
 from sb3_maxent.common.errors import NonFiniteError
@@ -28,10 +29,16 @@ def equal(before: list[th.Tensor], after: list[th.Tensor]) -> bool:
         ({"ent_coef": "auto-0.1"}, "ent_coef='auto-0.1'"),
         ({"ent_coef": -0.1}, "ent_coef=-0.1"),
         ({"ent_coef": float("nan")}, "ent_coef=nan"),
-        ({"target_entropy": "low"}, "target_entropy='low': give a number of nats, or 'auto'"),
-        ({"n_action_samples": 0}, "n_action_samples=0: at least one"),
+        ({"target_entropy": "low"}, "target_entropy='low': give a finite number of nats, or 'auto'"),
+        ({"target_entropy": float("nan")}, "target_entropy=nan: give a finite number"),
+        ({"n_action_samples": 0}, "n_action_samples=0: give an integer >= 1"),
+        ({"n_action_samples": 64.0}, "n_action_samples=64.0: give an integer >= 1"),
+        ({"n_action_samples": "64"}, "n_action_samples='64': give an integer >= 1"),
         ({"max_grad_norm": 0.0}, "max_grad_norm=0.0: give a positive number"),
+        ({"max_grad_norm": float("nan")}, "max_grad_norm=nan: give a positive number"),
+        ({"max_grad_norm": "5"}, "max_grad_norm='5': give a positive number"),
         ({"target_update_interval": 0}, "target_update_interval=0"),
+        ({"target_update_interval": 2.5}, "target_update_interval=2.5"),
         ({"qf_learning_rate": "cos_1e-3"}, "qf_learning_rate='cos_1e-3'"),
     ],
 )
@@ -63,21 +70,58 @@ def test_target_entropy():
     assert DSPG("MlpPolicy", env, target_entropy="-1.5", **TINY).target_entropy == -1.5
 
 
-@pytest.mark.parametrize("fault", ["reward", "observation"])
-def test_a_fault_of_the_environment_loses_nothing(fault, tmp_path):
-    model = DSPG("MlpPolicy", FaultyEnv(fault, step=40), **TINY)
-    with pytest.raises(NonFiniteError, match=f"^{fault} is not finite at environment step 40: "):
+FAULTS = {"reward": "reward", "observation": "observation", "dict reward": "reward", "dict observation": "observation reward"}
+
+
+@pytest.mark.parametrize("step", [33, 40])  # within an episode and at its end
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_environment_loses_nothing(fault, step, tmp_path):
+    model = DSPG("MultiInputPolicy" if "dict" in fault else "MlpPolicy", FaultyEnv(fault, step), **TINY)
+    with pytest.raises(NonFiniteError, match=f"^{FAULTS[fault]} is not finite at environment step {step}: "):
         model.learn(100)
     assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
     # The step before the fault is the last one in the buffer
-    assert model.replay_buffer.pos == 39
     buffer = model.replay_buffer
-    assert np.isfinite(buffer.rewards[:39]).all() and np.isfinite(buffer.next_observations[:39]).all()
+    assert buffer.pos == step - 1
+    next_observations = buffer.next_observations.values() if "dict" in fault else [buffer.next_observations]
+    assert all(np.isfinite(values).all() for values in (buffer.rewards, *next_observations))
     # One can save, repair the environment and go on
     model.save(tmp_path / "model")
     model.set_env(FaultyEnv(fault, step=10_000))
     model.learn(20, reset_num_timesteps=False)
-    assert model.num_timesteps == 60
+    assert model.num_timesteps == step + 20
+
+
+def test_a_fault_of_the_first_observation():
+    model = DSPG("MlpPolicy", FaultyEnv("observation", step=0), **TINY)
+    with pytest.raises(NonFiniteError, match="^observation is not finite at environment step 0: "):
+        model.learn(20)
+    assert model.replay_buffer.pos == 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("fault", ["reward", "observation"])
+def test_vec_normalize_hides_no_fault(fault, training):
+    """It clips an infinite value to 10, but SB3 stores the value before"""
+    env = VecNormalize(DummyVecEnv([lambda: FaultyEnv(fault, step=33)]), training=training)
+    model = DSPG("MlpPolicy", env, **TINY)
+    with pytest.raises(NonFiniteError, match=f"^{fault} is not finite .* VecNormalize have seen it"):
+        model.learn(100)
+    assert np.isfinite(model.replay_buffer.rewards).all() and np.isfinite(model.replay_buffer.next_observations).all()
+
+
+def test_updates_see_normalised_transitions(monkeypatch):
+    env = VecNormalize(DummyVecEnv([lambda: TimeLimit(QuadraticBandit(c=1000.0), 10)]))
+    model, seen = DSPG("MlpPolicy", env, **TINY), []
+    monkeypatch.setattr(model, "_update_critic", lambda replay_data, *args: seen.append(replay_data) or {})
+    model.learn(40)
+    assert all(replay_data.rewards.abs().max() <= 10 for replay_data in seen) and model.replay_buffer.rewards.max() > 900
+
+
+@pytest.mark.parametrize(("target_entropy", "direction"), [(100.0, 1), (-100.0, -1)])
+def test_the_temperature_rises_while_the_entropy_is_too_small(target_entropy, direction):
+    model = DSPG("MlpPolicy", "Pendulum-v1", target_entropy=target_entropy, **TINY).learn(40)
+    assert direction * model.log_ent_coef.item() > 1e-3
 
 
 def test_a_diverged_update_is_named():
@@ -119,15 +163,12 @@ def test_clips_the_global_norm(max_grad_norm):
 
 
 def test_learning_rates():
-    model = DSPG("MlpPolicy", "Pendulum-v1", learning_rate=lambda p: 1e-3 * p, qf_learning_rate="lin_4e-3", **TINY)
-    model.learn(40)
+    """The actor and the temperature follow learning_rate, the critic its own, down to the last update at progress 0"""
+    schedules = {"learning_rate": lambda progress: 1e-3 + progress, "qf_learning_rate": lambda progress: 4e-3 + progress}
+    model = DSPG("MlpPolicy", "Pendulum-v1", **schedules, **TINY).learn(40)
     optimizers = model.actor.optimizer, model.ent_coef_optimizer, model.critic.optimizer
-    progress = 1 / 40  # the last update was before the last step was counted as progress
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    assert rates[0] == rates[1]
-    assert rates[2] == pytest.approx(4 * rates[0])
-    assert rates[0] <= progress * 1e-3
-    assert model.logger.name_to_value["train/qf_learning_rate"] == pytest.approx(rates[2])
+    assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == [1e-3, 1e-3, 4e-3]
+    assert model.logger.name_to_value["train/qf_learning_rate"] == 4e-3
     model = DSPG("MlpPolicy", "Pendulum-v1", **TINY)
     for learning_rate in (3e-4, 1e-2):
         model.lr_schedule = lambda progress, learning_rate=learning_rate: learning_rate

@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
 from sb3_maxent import DSPG
 from tests.envs import QuadraticBandit
@@ -10,11 +13,28 @@ from tests.functional.closed_forms import BoundedQuadraticBandit
 TINY = {"policy_kwargs": {"net_arch": [16, 16]}, "n_action_samples": 4, "buffer_size": 1000, "learning_starts": 10}
 
 
+class LinearExtractor(BaseFeaturesExtractor):
+    """A features extractor with parameters, which sharing is about"""
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space, 8)
+        self.linear = nn.Linear(get_flattened_obs_dim(observation_space), 8)
+
+    def forward(self, observations):
+        return self.linear(observations)
+
+
 def changed(model: DSPG, update) -> set[str]:
     """Names of the networks that an update moves or gives a gradient"""
-    networks = {name: getattr(model, name) for name in ("actor", "critic", "critic_target", "actor_target")}
-    for network in networks.values():
-        network.zero_grad(set_to_none=True)
+    networks = {
+        "actor": model.actor.mu,
+        "actor extractor": model.actor.features_extractor,
+        "critic": model.critic.q_networks,
+        "critic extractor": model.critic.features_extractor,
+        "critic_target": model.critic_target,
+        "actor_target": model.actor_target,
+    }
+    model.policy.zero_grad(set_to_none=True)
     before = {name: [p.detach().clone() for p in network.parameters()] for name, network in networks.items()}
     update()
     return {
@@ -27,15 +47,16 @@ def changed(model: DSPG, update) -> set[str]:
 @pytest.mark.parametrize("share", [False, True])
 @pytest.mark.parametrize("baseline", ["none", "loo"])
 def test_gradient_isolation(baseline, share):
-    """The critic loss moves only the critic, the actor loss only the actor, the temperature loss neither"""
-    kwargs = {**TINY, "policy_kwargs": {**TINY["policy_kwargs"], "target_actor": True, "share_features_extractor": share}}
+    """The critic loss moves only the critic, the actor loss only the actor and a shared extractor, the temperature neither"""
+    policy_kwargs = {"target_actor": True, "share_features_extractor": share, "features_extractor_class": LinearExtractor}
+    kwargs = {**TINY, "policy_kwargs": {**TINY["policy_kwargs"], **policy_kwargs}}
     model = DSPG("MlpPolicy", "Pendulum-v1", baseline=baseline, **kwargs).learn(20)
     replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model._current_ent_coef()
-    assert changed(model, lambda: model._update_critic(replay_data, noise.next_actions, ent_coef)) == {"critic"}
-    assert changed(model, lambda: model._update_actor(replay_data.observations, noise.actions, ent_coef)) == {"actor"}
-    before = model.log_ent_coef.item()
+    by_critic = changed(model, lambda: model._update_critic(replay_data, noise.next_actions, ent_coef))
+    assert by_critic == ({"critic"} if share else {"critic", "critic extractor"})
+    by_actor = changed(model, lambda: model._update_actor(replay_data.observations, noise.actions, ent_coef))
+    assert by_actor == {"actor", "actor extractor"} | ({"critic extractor"} if share else set())
     assert changed(model, lambda: model._update_ent_coef(th.zeros(8, 4))) == set()
-    assert model.log_ent_coef.item() != before
 
 
 @pytest.mark.parametrize("target_actor", [False, True])
