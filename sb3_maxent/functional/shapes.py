@@ -21,4 +21,5 @@ def check_shapes(*tensors: tuple[th.Tensor, str]) -> None:
         for name, size in zip(names, tensor.shape, strict=True):
             expected = int(name) if name.isdigit() else sizes.setdefault(name, size)
             if size != expected:
-                raise ValueError(f"Expected {name} = {expected} in ({', '.join(names)}), got shape {tuple(tensor.shape)}")
+                named = "a dimension of size" if name.isdigit() else f"{name} ="
+                raise ValueError(f"Expected {named} {expected} in ({', '.join(names)}), got shape {tuple(tensor.shape)}")

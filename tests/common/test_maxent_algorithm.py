@@ -94,7 +94,7 @@ def test_a_fault_of_the_environment_loses_nothing(fault, step, tmp_path):
 
 def test_a_fault_of_the_first_observation():
     model = DSPG("MlpPolicy", FaultyEnv("observation", step=0), **TINY)
-    with pytest.raises(NonFiniteError, match="^observation is not finite at environment step 0: "):
+    with pytest.raises(NonFiniteError, match=r"^observation is not finite at environment step 0: "):
         model.learn(20)
     assert model.replay_buffer.pos == 0
 

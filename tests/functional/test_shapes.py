@@ -18,7 +18,7 @@ def test_accepts_matching_shapes():
     [
         ([((4,), "batch samples")], r"shape \(batch, samples\), got \(4,\)"),
         ([((4, 3), "batch samples"), ((5, 3), "batch samples")], r"batch = 4 .* got shape \(5, 3\)"),
-        ([((4, 2), "batch 1")], r"1 = 1 .* got shape \(4, 2\)"),
+        ([((4, 2), "batch 1")], r"size 1 .* got shape \(4, 2\)"),
         ([((4, 3), "batch samples"), ((4, 3, 1), "batch samples")], r"got \(4, 3, 1\)"),
     ],
 )
