@@ -1,0 +1,106 @@
+"""
+Search spaces for RL Zoo's ``--optimize``, in the form of ``rl_zoo3.hyperparams_opt``.
+
+RL Zoo and Optuna are imported when a trial runs, not before: this module must be importable without them.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import optuna
+
+# The names that RL Zoo samples for HerReplayBuffer, and the prefix of ours for its other arguments
+HER_PARAMS = ("n_sampled_goal", "goal_selection_strategy")
+HER_PREFIX = "her_"
+
+
+def convert_dspg_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """
+    Turn ``trial.params`` into arguments of DSPG.
+
+    RL Zoo's ``--trial-id`` has nothing but ``trial.params``, so everything that an argument depends on is in there.
+
+    :param sampled_params: ``trial.params`` of a trial of ``sample_dspg_params``
+    :return: Arguments of DSPG
+    """
+    from rl_zoo3.hyperparams_opt import convert_offpolicy_params
+
+    hyperparams = convert_offpolicy_params(sampled_params)
+    hyperparams["n_action_samples"] = 2 ** hyperparams.pop("n_action_samples_pow")
+    if hyperparams.pop("learn_ent_coef"):
+        hyperparams["ent_coef"] = "auto"
+    return _gather_her_params(hyperparams)
+
+
+def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """
+    Sampler for DSPG hyperparams.
+
+    What is returned is ``convert_dspg_params(trial.params)``, so that ``--trial-id`` trains with what the trial used.
+    For that the target entropy is sampled in nats and not per action dimension, which ``trial.params`` does not have.
+    It is left as it is in the hyperparameter file when the number of action dimensions is unknown (0: not a Box).
+
+    :param trial: The trial
+    :param n_actions: Number of action dimensions
+    :param n_envs: Number of environments
+    :param additional_args: Whether HER is used, and the arguments of its buffer
+    :return: Arguments of DSPG
+    """
+    using_her = additional_args["using_her_replay_buffer"]
+
+    trial.suggest_float("one_minus_gamma", 0.0001, 0.03, log=True)
+    # From 2**5=32 to 2**10=1024; the critic is evaluated batch_size * n_action_samples times
+    trial.suggest_int("batch_size_pow", 5, 10)
+    # From 2**2=4 to 2**7=128
+    trial.suggest_int("n_action_samples_pow", 2, 7)
+    trial.suggest_float("learning_rate", 1e-5, 0.002, log=True)
+    trial.suggest_float("qf_learning_rate", 1e-5, 0.002, log=True)
+    # The zoo's converter makes gradient_steps equal to train_freq
+    trial.suggest_int("train_freq", 1, 10)
+    trial.suggest_float("tau", 0.001, 0.08, log=True)
+    trial.suggest_float("max_grad_norm", 0.1, 10, log=True)
+    trial.suggest_categorical("net_arch", ["small", "medium", "big", *(["verybig"] if using_her else [])])
+
+    if not trial.suggest_categorical("learn_ent_coef", [True, False]):
+        trial.suggest_float("ent_coef", 0.005, 1, log=True)
+    elif n_actions > 0:
+        # SAC's default is -n_actions
+        trial.suggest_float("target_entropy", -2.0 * n_actions, 0.0)
+
+    if using_her:
+        _sample_her_params(trial, additional_args["her_kwargs"])
+
+    hyperparams = convert_dspg_params(trial.params)
+    # Display true values
+    for name in ("gamma", "batch_size", "n_action_samples"):
+        trial.set_user_attr(name, hyperparams[name])
+    return hyperparams
+
+
+def _sample_her_params(trial: "optuna.Trial", her_kwargs: dict[str, Any]) -> None:
+    """
+    Sample RL Zoo's HER hyperparams, and keep the other arguments of the buffer in ``trial.params``.
+
+    :param trial: The trial
+    :param her_kwargs: ``replay_buffer_kwargs`` of the hyperparameter file
+    """
+    from rl_zoo3.hyperparams_opt import sample_her_params
+
+    sample_her_params(trial, {}, her_kwargs)
+    for name, value in her_kwargs.items():
+        if name not in HER_PARAMS:
+            # One choice only: not tuned, but stored
+            trial.suggest_categorical(HER_PREFIX + name, [value])
+
+
+def _gather_her_params(hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """
+    Move the arguments of HerReplayBuffer, if any, to ``replay_buffer_kwargs`` (RL Zoo's own converter forgets them).
+
+    :param hyperparams: Hyperparams, with those of HER among them
+    :return: Arguments of the algorithm
+    """
+    names = [name for name in hyperparams if name in HER_PARAMS or name.startswith(HER_PREFIX)]
+    if names:
+        hyperparams["replay_buffer_kwargs"] = {name.removeprefix(HER_PREFIX): hyperparams.pop(name) for name in names}
+    return hyperparams

@@ -1,0 +1,104 @@
+"""
+Add the algorithms of ``sb3_maxent`` to RL Zoo when, and only when, RL Zoo is imported.
+
+RL Zoo reads the choices of ``--algo`` from its tables before any code of a user runs, and it has no plugin mechanism.
+So ``sb3_maxent.pth`` (``sb3_maxent.start`` from Python 3.15 on, PEP 829) calls ``install()`` when Python starts. It does
+nothing but wait for the modules of RL Zoo below; ``sb3_maxent.zoo.register_module`` is called once each has run.
+
+``SB3_MAXENT_ZOO=0`` in the environment switches it off; ``python -m sb3_maxent`` and ``sb3_maxent.zoo.register()``
+do without it. Installed next to the package and not inside: importing a part of ``sb3_maxent`` imports torch.
+"""
+
+import os
+import sys
+
+# A name that type checkers know, because importing ``typing`` would slow down every start of Python
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
+MODULES = frozenset({"rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager"})
+
+
+class _Loader:
+    """
+    The loader of a module, with one call after the module has run.
+
+    :param loader: The module's own loader
+    """
+
+    def __init__(self, loader: "Any") -> None:
+        self.loader = loader
+
+    def __getattr__(self, name: str) -> "Any":
+        return getattr(self.loader, name)
+
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: "ModuleType") -> None:
+        # Leave no trace: ``inspect``, ``pickle`` or ``importlib.reload`` meet the module's own loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        module.__loader__ = self.loader
+        self.loader.exec_module(module)
+        _register(module)
+
+
+class _Finder:
+    """Ask the other finders for the modules of RL Zoo and wrap the loader that they return."""
+
+    @classmethod
+    def find_spec(
+        cls, fullname: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        if fullname not in MODULES:
+            return None
+        for finder in list(sys.meta_path):
+            find_spec = getattr(finder, "find_spec", None)
+            spec = None if finder is cls or find_spec is None else find_spec(fullname, path, target)
+            if spec is not None:
+                # Absent on a namespace package and on loaders of the old protocol: leave those alone
+                if hasattr(spec.loader, "exec_module"):
+                    spec.loader = _Loader(spec.loader)
+                return spec
+        return None
+
+
+def _register(module: "ModuleType") -> None:
+    """
+    Register in one module. RL Zoo must keep working whatever happens here, so errors become warnings.
+
+    :param module: A module of RL Zoo that has just run
+    """
+    try:
+        from sb3_maxent.zoo import register_module
+    except Exception as error:
+        # No other module can succeed: say it once
+        if _Finder in sys.meta_path:
+            sys.meta_path.remove(_Finder)
+        _warn(module, error)
+        return
+    try:
+        register_module(module)
+    except Exception as error:
+        _warn(module, error)
+
+
+def _warn(module: "ModuleType", error: Exception) -> None:
+    import warnings
+
+    warnings.warn(
+        f"sb3_maxent could not add its algorithms to {module.__name__} ({type(error).__name__}: {error}). "
+        "RL Zoo's own algorithms are not affected. Set SB3_MAXENT_ZOO=0 to switch the registration off.",
+        RuntimeWarning,
+    )
+
+
+def install() -> None:
+    """Start waiting for RL Zoo, unless ``SB3_MAXENT_ZOO=0``."""
+    if os.environ.get("SB3_MAXENT_ZOO", "1") != "0" and _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
