@@ -59,25 +59,27 @@ def check_max_grad_norm(max_grad_norm: float | None) -> None:
         raise ValueError(f"max_grad_norm={max_grad_norm!r}: give a positive number, or None not to clip")
 
 
-def parse_ent_coef(ent_coef: float | str) -> tuple[bool, float]:
+def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
     """
     Read an entropy coefficient.
 
-    :param ent_coef: A number, ``"auto"``, or ``"auto_x"`` with the initial value x
-    :return: Whether it is learned, and its (initial) value
-    :raises ValueError: If it is none of these, negative or not finite, or zero when learned
+    :param ent_coef: A number or a schedule, ``"auto"``, or ``"auto_x"`` with the initial value x
+    :return: Whether it is learned, and its schedule, or a constant one of its initial value
+    :raises ValueError: If it is none of these, or if the initial value is not positive
     """
-    text = str(ent_coef)
-    learned = text.startswith("auto")
-    if learned:
-        text = "1" if text == "auto" else text.removeprefix("auto_")
+    learned = isinstance(ent_coef, str) and ent_coef.startswith("auto")
+    value = ent_coef
+    if isinstance(ent_coef, str) and learned:
+        value = "1" if ent_coef == "auto" else ent_coef.removeprefix("auto_").replace("lin_", "no number")
     try:
-        value = float(text)
+        schedule = make_schedule(value, "ent_coef")
     except ValueError:
-        value = float("nan")
-    if not 0 <= value < float("inf") or (learned and value == 0):
-        raise ValueError(f"ent_coef={ent_coef!r}: give a number >= 0, 'auto', or 'auto_x' with an initial value x > 0")
-    return learned, value
+        schedule = None
+    if schedule is None or (learned and schedule(1.0) <= 0):
+        raise ValueError(
+            f"ent_coef={ent_coef!r}: give a number >= 0, a schedule, 'auto', or 'auto_x' with an initial value x > 0"
+        )
+    return learned, schedule
 
 
 def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space) -> float:

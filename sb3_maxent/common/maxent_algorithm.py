@@ -38,11 +38,11 @@ class UpdateNoise(NamedTuple):
     """
     Everything random in one update, drawn before it.
 
-    :param next_actions: Noise of the actions in the critic target, shape (batch, samples, noise)
+    :param next_actions: Noise of the actions in the critic target: a tensor, or several in a tuple
     :param actions: Noise of the actions in the actor loss, shape (batch, samples, noise)
     """
 
-    next_actions: th.Tensor
+    next_actions: Any
     actions: th.Tensor
 
 
@@ -50,17 +50,16 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
     """
     Off-policy maximum-entropy algorithm: a soft critic, an actor and an entropy coefficient.
 
-    An algorithm adds two methods: the soft value of the next states and the loss of the actor.
+    An algorithm adds three methods: the soft value of the next states, the loss of the actor, and the noise of both.
     The remaining arguments are those of SB3's ``OffPolicyAlgorithm``.
 
-    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number, or ``"auto"`` to learn
-        it, or ``"auto_0.1"`` to learn it from 0.1 on
+    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
+        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
     :param qf_learning_rate: Learning rate of the critic, ``None`` for the one of the actor. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
-    :param n_action_samples: Number of actions sampled per state
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
     """
 
@@ -75,11 +74,10 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         env: GymEnv | str,
         learning_rate: float | Schedule,
         *,
-        ent_coef: str | float,
+        ent_coef: str | float | Schedule,
         target_entropy: str | float,
         target_update_interval: int,
         qf_learning_rate: float | str | Schedule | None,
-        n_action_samples: int,
         max_grad_norm: float | None,
         **kwargs: Any,
     ):
@@ -88,7 +86,6 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         self.target_entropy = target_entropy
         self.target_update_interval = target_update_interval
         self.qf_learning_rate = qf_learning_rate
-        self.n_action_samples = n_action_samples
         self.max_grad_norm = max_grad_norm
         self.log_ent_coef: th.Tensor | None = None
         self.ent_coef_optimizer: th.optim.Adam | None = None
@@ -109,23 +106,22 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
 
         :raises ValueError: With the name, the value and what is allowed
         """
-        check_count(self.n_action_samples, "n_action_samples")
         check_count(self.target_update_interval, "target_update_interval")
         check_max_grad_norm(self.max_grad_norm)
         # None: whatever ``lr_schedule`` is when it is read
         learning_rate = self.qf_learning_rate
         self.qf_lr_schedule = None if learning_rate is None else make_schedule(learning_rate, "qf_learning_rate")
-        parse_ent_coef(self.ent_coef)
+        self._learn_ent_coef, self.ent_coef_schedule = parse_ent_coef(self.ent_coef)
         self.target_entropy = parse_target_entropy(self.target_entropy, self.action_space)
 
     def _setup_ent_coef(self) -> None:
-        learned, value = parse_ent_coef(self.ent_coef)
-        if learned:
+        initial = self.ent_coef_schedule(1.0)
+        if self._learn_ent_coef:
             # The logarithm is learned, as in SB3: see https://github.com/rail-berkeley/softlearning/issues/37
-            self.log_ent_coef = th.log(th.ones(1, device=self.device) * value).requires_grad_(True)
+            self.log_ent_coef = th.log(th.ones(1, device=self.device) * initial).requires_grad_(True)
             self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1), fused=True)
         else:
-            self.ent_coef_tensor = th.tensor(value, device=self.device)
+            self.ent_coef_tensor = th.tensor(initial, device=self.device)
 
     def _create_aliases(self) -> None:
         self.actor = self.policy.actor
@@ -145,6 +141,8 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         """
         self.policy.set_training_mode(True)
         self._update_learning_rates()
+        if self.log_ent_coef is None:
+            self.ent_coef_tensor.fill_(self.ent_coef_schedule(self._current_progress_remaining))
         metrics: dict[str, list[th.Tensor]] = defaultdict(list)
         for _ in range(gradient_steps):
             replay_data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
@@ -174,7 +172,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         return metrics
 
     def _update_critic(
-        self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: th.Tensor, ent_coef: th.Tensor
+        self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: Any, ent_coef: th.Tensor
     ) -> dict[str, th.Tensor]:
         discounts = self.gamma if replay_data.discounts is None else replay_data.discounts
         with th.no_grad():
@@ -189,7 +187,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
 
     def _update_actor(
         self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor
-    ) -> tuple[dict[str, th.Tensor], th.Tensor]:
+    ) -> tuple[dict[str, th.Tensor], th.Tensor | None]:
         loss, log_prob = self._actor_loss(observations, noise, ent_coef)
         self.actor.optimizer.zero_grad()
         loss.backward()
@@ -198,17 +196,14 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         if self.max_grad_norm is not None:
             th.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, grad_norm)  # global norm, paper eq. 18
         self.actor.optimizer.step()
-        log_prob_mean = log_prob.mean()
-        metrics = {
-            "actor_loss": loss.detach(),
-            "actor_grad_norm": grad_norm,
-            "log_prob": log_prob_mean,
-            "entropy": -log_prob_mean,
-        }
+        metrics = {"actor_loss": loss.detach(), "actor_grad_norm": grad_norm}
+        if log_prob is not None:
+            metrics["log_prob"] = log_prob.mean()
+            metrics["entropy"] = -metrics["log_prob"]
         return metrics, log_prob
 
-    def _update_ent_coef(self, log_prob: th.Tensor) -> dict[str, th.Tensor]:
-        if self.ent_coef_optimizer is None or self.log_ent_coef is None:
+    def _update_ent_coef(self, log_prob: th.Tensor | None) -> dict[str, th.Tensor]:
+        if self.ent_coef_optimizer is None or self.log_ent_coef is None or log_prob is None:
             return {}
         loss = ent_coef_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
         self.ent_coef_optimizer.zero_grad()
@@ -216,31 +211,39 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         self.ent_coef_optimizer.step()
         return {"ent_coef_loss": loss.detach()}
 
-    def _next_value(self, next_observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
+    def _next_value(self, next_observations: PyTorchObs, noise: Any, ent_coef: th.Tensor) -> th.Tensor:
         """
         Soft value of the next states.
 
         :param next_observations: Next observations, shape (batch, ...)
-        :param noise: Noise of the actions, shape (batch, samples, noise)
+        :param noise: ``UpdateNoise.next_actions``
         :param ent_coef: Entropy coefficient
         :return: Soft value, shape (batch, 1)
         """
         raise NotImplementedError
 
-    def _actor_loss(self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def _actor_loss(
+        self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor | None]:
         """
         Loss of the actor.
 
         :param observations: Observations, shape (batch, ...)
-        :param noise: Noise of the actions, shape (batch, samples, noise)
+        :param noise: ``UpdateNoise.actions``, shape (batch, samples, noise)
         :param ent_coef: Entropy coefficient
-        :return: Loss, a scalar, and the log probabilities of the sampled actions without gradient, shape (batch, samples)
+        :return: Loss, a scalar, and the log probabilities of the sampled actions without gradient, shape (batch, samples),
+            ``None`` for a policy without a density
         """
         raise NotImplementedError
 
     def _draw_noise(self, batch_size: int) -> UpdateNoise:
-        shape = (batch_size, self.n_action_samples, self.actor.noise_dim)
-        return UpdateNoise(th.randn(shape, device=self.device), th.randn(shape, device=self.device))
+        """
+        Draw everything random in one update.
+
+        :param batch_size: Number of states
+        :return: Noise
+        """
+        raise NotImplementedError
 
     def _current_ent_coef(self) -> th.Tensor:
         """
@@ -353,7 +356,15 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
     # --- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_target_updates", "qf_lr_schedule"]
+        return [
+            *super()._excluded_save_params(),
+            "actor",
+            "critic",
+            "critic_target",
+            "_target_updates",
+            "qf_lr_schedule",
+            "ent_coef_schedule",
+        ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]

@@ -9,7 +9,8 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
-from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
+from sb3_maxent.common.arguments import check_count
+from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm, UpdateNoise
 from sb3_maxent.common.targets import TargetUpdate
 from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_maxent.functional import score_function_loss, soft_value
@@ -51,8 +52,8 @@ class DSPG(MaxEntAlgorithm):
     :param n_steps: When larger than 1, use n-step returns (with the NStepReplayBuffer) for the critic.
         Only used when ``replay_buffer_class`` is ``None``, and not supported for Dict observation spaces yet.
         With a custom ``replay_buffer_class``, pass ``replay_buffer_kwargs={"n_steps": ..., "gamma": ...}`` instead.
-    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number, or ``"auto"`` to learn
-        it, or ``"auto_0.1"`` to learn it from 0.1 on
+    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
+        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
@@ -99,7 +100,7 @@ class DSPG(MaxEntAlgorithm):
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
         n_steps: int = 1,
-        ent_coef: str | float = "auto",
+        ent_coef: str | float | Schedule = "auto",
         target_update_interval: int = 1,
         target_entropy: str | float = "auto",
         qf_learning_rate: float | str | Schedule | None = None,
@@ -137,7 +138,6 @@ class DSPG(MaxEntAlgorithm):
             target_update_interval=target_update_interval,
             target_entropy=target_entropy,
             qf_learning_rate=qf_learning_rate,
-            n_action_samples=n_action_samples,
             max_grad_norm=max_grad_norm,
             use_sde=use_sde,
             sde_sample_freq=sde_sample_freq,
@@ -150,12 +150,14 @@ class DSPG(MaxEntAlgorithm):
             device=device,
             supported_action_spaces=(spaces.Box,),
         )
+        self.n_action_samples = n_action_samples
         self.baseline = baseline
         if _init_setup_model:
             self._setup_model()
 
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
+        check_count(self.n_action_samples, "n_action_samples")
         if self.baseline not in BASELINES:
             raise ValueError(f"baseline={self.baseline!r} is not one of {BASELINES}")
         if self.baseline == "loo" and self.n_action_samples < 2:
@@ -169,6 +171,10 @@ class DSPG(MaxEntAlgorithm):
         self.actor_target = self.policy.actor_target
         if self.actor_target is not None:
             self._target_updates.append(TargetUpdate(self.actor, self.actor_target))
+
+    def _draw_noise(self, batch_size: int) -> UpdateNoise:
+        shape = (batch_size, self.n_action_samples, self.actor.noise_dim)
+        return UpdateNoise(th.randn(shape, device=self.device), th.randn(shape, device=self.device))
 
     def _next_value(self, next_observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
         actor = self.actor if self.actor_target is None else self.actor_target

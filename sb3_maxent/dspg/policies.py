@@ -9,10 +9,9 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import Actor as SACActor
-from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.distributions import SquashedGaussian
+from sb3_maxent.common.policies import MaxEntPolicy, batch_size_of
 
 STD_HEADS = ("log_std", "sigmoid")
 # The authors' code adds it to the sigmoid
@@ -69,8 +68,7 @@ class Actor(SACActor):
         distribution = self.action_distribution(obs)
         if deterministic:
             return distribution.mode()
-        batch_size = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
-        noise = th.randn(batch_size, 1, self.noise_dim, device=self.device)
+        noise = th.randn(batch_size_of(obs), 1, self.noise_dim, device=self.device)
         return distribution.actions(distribution.sample(noise)).squeeze(1)  # (batch, action)
 
     def action_distribution(self, obs: PyTorchObs) -> SquashedGaussian:
@@ -87,7 +85,7 @@ class Actor(SACActor):
         return SquashedGaussian(mean, log_std)
 
 
-class DSPGPolicy(SACPolicy):
+class DSPGPolicy(MaxEntPolicy):
     """
     Policy class (actor, critic and targets) of DSPG.
 
@@ -95,22 +93,14 @@ class DSPGPolicy(SACPolicy):
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule
     :param std_head: Standard deviation of the actor: ``"log_std"`` (SB3's) or ``"sigmoid"`` (the paper's), see :class:`Actor`
-    :param action_layer: Hidden layer of the critic that the action enters: 0 next to the features, as in SB3,
-        -1 (default) the last one. The later, the cheaper are many actions per state.
-    :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that one in bfloat16 where no gradient is
-        needed, see :class:`~sb3_maxent.common.critics.QNetwork`
     :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
-    :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
-    :param optimizer_kwargs: Its arguments except the learning rate; Adam is fused unless they say otherwise
-    :param kwargs: Arguments of SB3's ``SACPolicy``: ``net_arch``, ``activation_fn``, ``n_critics``, ...
+    :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
     :raises ValueError: If an argument has no meaning
     """
 
     # Override it to train another policy distribution
     actor_class: ClassVar[type[Actor]] = Actor
     actor: Actor
-    critic: MultiActionCritic  # type: ignore[assignment]
-    critic_target: MultiActionCritic  # type: ignore[assignment]
     actor_target: Actor | None
 
     def __init__(
@@ -120,28 +110,12 @@ class DSPGPolicy(SACPolicy):
         lr_schedule: Schedule,
         *,
         std_head: str = "log_std",
-        action_layer: int = -1,
-        evaluation_precision: str = "float32",
         target_actor: bool = False,
-        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
-        optimizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
-        if optimizer_class is th.optim.Adam and not {"fused", "foreach"} & set(optimizer_kwargs or {}):
-            # One kernel for all parameters instead of a dozen for each
-            optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
         self.std_head = std_head
-        self.action_layer = action_layer
-        self.evaluation_precision = evaluation_precision
         self.target_actor = target_actor
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            optimizer_class=optimizer_class,
-            optimizer_kwargs=optimizer_kwargs,
-            **kwargs,
-        )
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -155,23 +129,9 @@ class DSPGPolicy(SACPolicy):
         actor_kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
         return self.actor_class(**actor_kwargs, std_head=self.std_head).to(self.device)
 
-    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> MultiActionCritic:  # type: ignore[override]
-        critic_kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
-        critic = MultiActionCritic(
-            **critic_kwargs, action_layer=self.action_layer, evaluation_precision=self.evaluation_precision
-        )
-        return critic.to(self.device)
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            **super()._get_constructor_parameters(),
-            # SB3's SACPolicy forgets this one
-            "share_features_extractor": self.share_features_extractor,
-            "std_head": self.std_head,
-            "action_layer": self.action_layer,
-            "evaluation_precision": self.evaluation_precision,
-            "target_actor": self.target_actor,
-        }
+        ours = {"std_head": self.std_head, "target_actor": self.target_actor}
+        return {**super()._get_constructor_parameters(), **ours}
 
 
 MlpPolicy = DSPGPolicy

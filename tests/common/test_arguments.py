@@ -31,17 +31,22 @@ def test_not_a_schedule(value):
 
 @pytest.mark.parametrize(
     ("ent_coef", "expected"),
-    [("auto", (True, 1.0)), ("auto_0.1", (True, 0.1)), (0.2, (False, 0.2)), ("0.2", (False, 0.2)), (0, (False, 0.0))],
+    [
+        *[("auto", (True, 1.0, 1.0)), ("auto_0.1", (True, 0.1, 0.1)), (0.2, (False, 0.2, 0.2)), ("0.2", (False, 0.2, 0.2))],
+        *[(0, (False, 0.0, 0.0)), ("lin_0.2", (False, 0.2, 0.1)), (lambda progress: progress**2, (False, 1.0, 0.25))],
+    ],
 )
 def test_ent_coef(ent_coef, expected):
-    assert parse_ent_coef(ent_coef) == expected
+    learned, schedule = parse_ent_coef(ent_coef)
+    assert (learned, schedule(1.0), schedule(0.5)) == expected
 
 
 @pytest.mark.parametrize(
-    "ent_coef", ["atuo", "auto_", "auto_0", "auto_-1", "auto-0.1", "autox", -0.1, float("nan"), float("inf"), None]
+    "ent_coef",
+    ["atuo", "auto_", "auto_0", "auto_-1", "auto-0.1", "autox", "auto_lin_1", "lin_x", -0.1, float("nan"), float("inf"), None],
 )
 def test_malformed_ent_coef(ent_coef):
-    with pytest.raises(ValueError, match=r"ent_coef=.*: give a number >= 0, 'auto', or 'auto_x'"):
+    with pytest.raises(ValueError, match=r"ent_coef=.*: give a number >= 0, a schedule, 'auto', or 'auto_x'"):
         parse_ent_coef(ent_coef)
 
 

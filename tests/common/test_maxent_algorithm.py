@@ -23,7 +23,7 @@ def equal(before: list[th.Tensor], after: list[th.Tensor]) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"ent_coef": "atuo"}, r"ent_coef='atuo': give a number >= 0, 'auto', or 'auto_x'"),
+        ({"ent_coef": "atuo"}, r"ent_coef='atuo': give a number >= 0, a schedule, 'auto', or 'auto_x'"),
         ({"ent_coef": "auto_"}, "ent_coef='auto_'"),
         ({"ent_coef": "auto_0"}, "ent_coef='auto_0'"),
         ({"ent_coef": "auto-0.1"}, "ent_coef='auto-0.1'"),
@@ -62,6 +62,14 @@ def test_ent_coef(ent_coef, value, learned):
     assert (model.ent_coef_optimizer is not None) == learned
     model.learn(30)
     assert (model._current_ent_coef().item() != pytest.approx(value)) == learned
+
+
+def test_ent_coef_follows_a_schedule():
+    model = DSPG("MlpPolicy", "Pendulum-v1", ent_coef=lambda progress: 0.1 + progress, **TINY)
+    assert model._current_ent_coef().item() == pytest.approx(1.1)
+    model.learn(30)
+    assert model._current_ent_coef().item() == pytest.approx(0.1)
+    assert model.logger.name_to_value["train/ent_coef"] == pytest.approx(0.1)
 
 
 def test_target_entropy():
