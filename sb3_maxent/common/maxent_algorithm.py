@@ -353,6 +353,23 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
             progress_bar=progress_bar,
         )
 
+    def sample_actions(self, observation: np.ndarray | dict[str, np.ndarray], n_samples: int) -> np.ndarray:
+        """
+        Draw several actions per state from the policy, for instance to look at its modes.
+
+        :param observation: One observation or a batch, as for ``predict``
+        :param n_samples: Number of actions per state
+        :return: Actions in the units of the environment, shape (samples, *action shape), or (batch, samples, *action shape)
+        :raises ValueError: If ``n_samples`` is not a positive integer
+        """
+        check_count(n_samples, "n_samples")
+        self.policy.set_training_mode(False)
+        obs, vectorized = self.policy.obs_to_tensor(observation)
+        with th.no_grad():
+            actions = self.actor.sample_actions(obs, n_samples).cpu().numpy()  # (batch, samples, action)
+        actions = self.policy.unscale_action(actions.reshape(*actions.shape[:2], *self.action_space.shape))  # type: ignore[misc]
+        return actions if vectorized else actions[0]
+
     # --- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:

@@ -65,11 +65,19 @@ class Actor(SACActor):
         if self.use_sde:
             # gSDE explores with its noise matrix, of which ``action_distribution`` is the marginal
             return super().forward(obs, deterministic)
+        return self.action_distribution(obs).mode() if deterministic else self.sample_actions(obs, 1).squeeze(1)
+
+    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
+        """
+        Draw several actions per state.
+
+        :param obs: Observations, shape (batch, ...)
+        :param n_samples: Number of actions per state
+        :return: Actions in [-1, 1], shape (batch, samples, action)
+        """
         distribution = self.action_distribution(obs)
-        if deterministic:
-            return distribution.mode()
-        noise = th.randn(batch_size_of(obs), 1, self.noise_dim, device=self.device)
-        return distribution.actions(distribution.sample(noise)).squeeze(1)  # (batch, action)
+        noise = th.randn(batch_size_of(obs), n_samples, self.noise_dim, device=self.device)
+        return distribution.actions(distribution.sample(noise))
 
     def action_distribution(self, obs: PyTorchObs) -> SquashedGaussian:
         """

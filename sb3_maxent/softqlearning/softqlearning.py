@@ -1,0 +1,222 @@
+"""Soft Q-learning."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
+
+from sb3_maxent.common.arguments import check_count
+from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm, UpdateNoise
+from sb3_maxent.functional import (
+    mixed_space_score,
+    mixture_proposal,
+    pre_tanh_score,
+    rbf_kernel,
+    soft_value_importance,
+    stein_variational_gradient,
+    uniform_proposal,
+)
+from sb3_maxent.softqlearning.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SoftQLearningPolicy
+
+VALUE_PROPOSALS = ("mixture", "uniform")
+PARTICLE_SPACES = ("pre_tanh", "reference")
+
+
+class ValueNoise(NamedTuple):
+    """
+    Noise of the soft value.
+
+    :param centres: Standard normal noise of the sampler's actions, shape (batch, samples, action)
+    :param proposal: Uniform noise of the proposal around them, shape (batch, samples, 1 + action)
+    """
+
+    centres: th.Tensor
+    proposal: th.Tensor
+
+
+class SoftQLearning(MaxEntAlgorithm):
+    r"""
+    Soft Q-learning with amortised Stein variational gradient descent.
+
+    A soft Q-function is learned, and beside it a network that turns noise into samples of :math:`\exp(Q(s, a) / \alpha)`,
+    whatever the shape of that density.
+
+    Paper: https://arxiv.org/abs/1702.08165
+
+    .. note::
+        Particles, kernel and step live in the space before the squash. The reference implementations mix the two spaces and
+        so sample :math:`\exp(Q / \alpha) \prod_k (1 - a_k^2)`; ``particle_space="reference"`` does the same.
+
+    .. note::
+        With ``n_steps > 1`` the entropy of the steps in between is left out of the target, as in SB3's SAC.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: Learning rate of the sampling network, and of the critic unless ``qf_learning_rate`` is given;
+        can be a function of the remaining progress (from 1 to 0)
+    :param buffer_size: Size of the replay buffer
+    :param learning_starts: Number of steps with random actions before learning starts
+    :param batch_size: Number of states per update
+    :param tau: Soft update coefficient of the target networks, 1 for a hard update
+    :param gamma: Discount factor
+    :param train_freq: Update the model every ``train_freq`` steps, or a tuple such as ``(2, "episode")``
+    :param gradient_steps: Number of updates after each rollout, -1 for as many as environment steps in the rollout
+    :param action_noise: Action noise added during exploration
+    :param replay_buffer_class: Replay buffer class (for instance ``HerReplayBuffer``), chosen automatically if ``None``
+    :param replay_buffer_kwargs: Keyword arguments of the replay buffer
+    :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer
+    :param n_steps: When larger than 1, use n-step returns (with the NStepReplayBuffer) for the critic.
+        Only used when ``replay_buffer_class`` is ``None``, and not supported for Dict observation spaces yet.
+        With a custom ``replay_buffer_class``, pass ``replay_buffer_kwargs={"n_steps": ..., "gamma": ...}`` instead.
+    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a positive number or a schedule.
+        It cannot be learned: the sampling network has no density, so its entropy is unknown.
+    :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
+        ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
+    :param qf_learning_rate: Learning rate of the critic, ``None`` for ``learning_rate``. A number, a schedule, or
+        an RL Zoo string such as ``"lin_3e-4"``
+    :param n_particles: Number of particles per state, half of them fixed and half updated: even, at least four
+    :param n_value_samples: Number of actions per state with which the soft value of the next state is estimated
+    :param value_proposal: ``"mixture"`` draws them near actions of the sampling network, ``"uniform"`` from the whole box as
+        the reference implementations do, which misses narrow densities in many dimensions
+    :param particle_space: ``"pre_tanh"``, or ``"reference"`` for the published form with its wrong density
+    :param max_grad_norm: Largest norm of the sampling network's gradient, ``None`` not to clip
+    :param stats_window_size: Number of episodes to average in the rollout log
+    :param tensorboard_log: The log location for tensorboard (if None, no logging)
+    :param policy_kwargs: Additional arguments of the policy,
+        see :class:`~sb3_maxent.softqlearning.policies.SoftQLearningPolicy`
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, ...) on which the code should be run
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: If an argument has no meaning
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: SoftQLearningPolicy
+
+    def __init__(
+        self,
+        policy: str | type[SoftQLearningPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,  # 1e6
+        learning_starts: int = 100,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        ent_coef: str | float | Schedule = 1.0,
+        target_update_interval: int = 1,
+        qf_learning_rate: float | str | Schedule | None = None,
+        n_particles: int = 32,
+        n_value_samples: int = 32,
+        value_proposal: str = "mixture",
+        particle_space: str = "pre_tanh",
+        max_grad_norm: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ):
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            action_noise=action_noise,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            ent_coef=ent_coef,
+            target_entropy="auto",
+            target_update_interval=target_update_interval,
+            qf_learning_rate=qf_learning_rate,
+            max_grad_norm=max_grad_norm,
+            sde_support=False,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            supported_action_spaces=(spaces.Box,),
+        )
+        self.n_particles = n_particles
+        self.n_value_samples = n_value_samples
+        self.value_proposal = value_proposal
+        self.particle_space = particle_space
+        if _init_setup_model:
+            self._setup_model()
+
+    def _check_hyperparameters(self) -> None:
+        super()._check_hyperparameters()
+        if self._learn_ent_coef:
+            raise ValueError(
+                f"ent_coef={self.ent_coef!r}: Soft Q-learning cannot learn its temperature, because the sampling network has "
+                "no density and so no entropy to compare with a target. Give a positive number or a schedule"
+            )
+        if not min(self.ent_coef_schedule(1.0), self.ent_coef_schedule(0.0)) > 0:
+            raise ValueError(f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that is positive to the end")
+        check_count(self.n_particles, "n_particles")
+        if self.n_particles < 4 or self.n_particles % 2 == 1:
+            raise ValueError(f"n_particles={self.n_particles}: give an even number >= 4, half of the particles are fixed")
+        check_count(self.n_value_samples, "n_value_samples")
+        for name, allowed in (("value_proposal", VALUE_PROPOSALS), ("particle_space", PARTICLE_SPACES)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
+
+    def _draw_noise(self, batch_size: int) -> UpdateNoise:
+        shape = (batch_size, self.n_value_samples, self.actor.noise_dim)
+        proposal = th.rand(batch_size, self.n_value_samples, 1 + self.actor.noise_dim, device=self.device)
+        particles = th.randn(batch_size, self.n_particles, self.actor.noise_dim, device=self.device)
+        return UpdateNoise(ValueNoise(th.randn(shape, device=self.device), proposal), particles)
+
+    def _next_value(self, next_observations: PyTorchObs, noise: ValueNoise, ent_coef: th.Tensor) -> th.Tensor:
+        if self.value_proposal == "mixture":
+            centres = th.tanh(self.actor.pre_tanh(next_observations, noise.centres))  # (batch, samples, action)
+            actions, log_proposal = mixture_proposal(centres, noise.proposal)
+        else:
+            actions, log_proposal = uniform_proposal(noise.proposal[..., 1:])  # (batch, samples, action), (batch, samples)
+        q_values = self.critic_target.q_values(next_observations, actions)  # (batch, samples)
+        return soft_value_importance(q_values, log_proposal, ent_coef)  # (batch, 1), eq. 10
+
+    def _actor_loss(self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> tuple[th.Tensor, None]:
+        pre_tanh = self.actor.pre_tanh(observations, noise)  # (batch, particles, action)
+        # Particles that move themselves would lose modes: one half carries the score, the other half follows it
+        fixed, updated = pre_tanh.chunk(2, dim=1)  # (batch, particles / 2, action) each
+        actions = th.tanh(fixed.detach()).requires_grad_()
+        q_values = self.critic.q_values(observations, actions)  # (batch, particles / 2)
+        (q_gradient,) = th.autograd.grad(q_values.sum(), actions)  # (batch, particles / 2, action)
+        actions = actions.detach()
+        if self.particle_space == "reference":
+            updated = th.tanh(updated)
+            score, kernel = mixed_space_score(actions, q_gradient, ent_coef), rbf_kernel(actions, updated.detach())
+        else:
+            score, kernel = pre_tanh_score(actions, q_gradient, ent_coef), rbf_kernel(fixed.detach(), updated.detach())
+        direction = stein_variational_gradient(score, kernel)  # (batch, particles / 2, action), eq. 13
+        # The gradient of the loss in the parameters is minus the direction through the network, eq. 14
+        return -(direction * updated).sum(dim=-1).mean(), None

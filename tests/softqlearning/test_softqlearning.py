@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch as th
+from gymnasium.wrappers import TimeLimit
+from scipy.stats import kstest
+from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+
+from sb3_maxent import SoftQLearning
+from tests.envs import QuadraticBandit
+from tests.functional.closed_forms import BoundedQuadraticBandit
+
+TINY = {"n_particles": 4, "n_value_samples": 4, "buffer_size": 1000, "learning_starts": 10, "batch_size": 16, "seed": 0}
+SMALL = {**TINY, "policy_kwargs": {"net_arch": [16, 16]}}
+
+
+def decaying(progress):
+    return 1e-5 + 2e-3 * progress
+
+
+def trained_samples(b: float, h: float, alpha: float, n_steps: int = 3000, **kwargs) -> tuple[np.ndarray, SoftQLearning]:
+    """Train end to end on a one-step bandit and sample its policy"""
+    env = TimeLimit(QuadraticBandit(h=h, b=b, terminate=True), 10)
+    policy_kwargs = {"net_arch": [64, 64], "n_critics": 1, "action_layer": 0}
+    arguments = {"learning_rate": decaying, "batch_size": 64, "learning_starts": 200, "seed": 0, **kwargs}
+    model = SoftQLearning("MlpPolicy", env, ent_coef=alpha, policy_kwargs=policy_kwargs, **arguments).learn(n_steps)
+    return model.sample_actions(np.ones((1, 1), np.float32), 4000)[0, :, 0], model
+
+
+def test_samples_the_boltzmann_density():
+    bandit = BoundedQuadraticBandit(c=0.0, h=3.0, b=0.4, alpha=0.3)
+    actions, model = trained_samples(0.4, 3.0, 0.3)
+    assert kstest(actions, bandit.policy.cdf).statistic < 0.05
+    with th.no_grad():
+        value = model._next_value(th.ones(500, 1), model._draw_noise(500).next_actions, th.tensor(0.3)).mean()
+    assert value.item() == pytest.approx(bandit.value, abs=0.02)
+    # The reference form is found out: it samples the density times 1 - a^2
+    reference, _ = trained_samples(0.4, 3.0, 0.3, particle_space="reference")
+    assert kstest(reference, bandit.policy.cdf).statistic > 0.1
+
+
+def changed(model: SoftQLearning, update) -> set[str]:
+    networks = {name: getattr(model, name) for name in ("actor", "critic", "critic_target")}
+    model.policy.zero_grad(set_to_none=True)
+    before = {name: [p.detach().clone() for p in network.parameters()] for name, network in networks.items()}
+    update()
+    return {
+        name
+        for name, network in networks.items()
+        if any(p.grad is not None or not th.equal(p, old) for p, old in zip(network.parameters(), before[name], strict=True))
+    }
+
+
+@pytest.mark.parametrize("particle_space", ["pre_tanh", "reference"])
+@pytest.mark.parametrize("value_proposal", ["mixture", "uniform"])
+def test_gradient_isolation(particle_space, value_proposal):
+    arguments = {"particle_space": particle_space, "value_proposal": value_proposal}
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", **arguments, **SMALL).learn(20)
+    replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model._current_ent_coef()
+    assert changed(model, lambda: model._update_critic(replay_data, noise.next_actions, ent_coef)) == {"critic"}
+    assert changed(model, lambda: model._update_actor(replay_data.observations, noise.actions, ent_coef)) == {"actor"}
+
+
+def test_the_loss_moves_the_updated_half_along_the_stein_direction():
+    """One small gradient step on the loss raises its inner product with the direction: actions rise where Q rises"""
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", ent_coef=0.01, learning_rate=1e-3, **SMALL).learn(10)
+    model.critic.q_values = lambda obs, actions: actions.sum(dim=-1)
+    observations, noise = th.randn(64, 3), th.randn(64, 4, 1)
+    before = model.actor(observations, deterministic=True).mean()
+    for _ in range(20):
+        model._update_actor(observations, noise, th.tensor(0.01))
+    assert model.actor(observations, deterministic=True).mean() > before + 0.01
+
+
+def test_initial_actions_spread_over_the_box():
+    """However many features there are, which PyTorch's own initialisation does not do"""
+    for n_features in (2, 105):
+        env = TimeLimit(QuadraticBandit(action_dim=3), 5)
+        env.unwrapped.observation_space = type(env.observation_space)(-1, 1, (n_features,))
+        model = SoftQLearning("MlpPolicy", env, n_particles=4, buffer_size=10, seed=0)
+        observations = np.random.default_rng(0).normal(size=(30, n_features)).astype(np.float32)
+        assert model.sample_actions(observations, 200).std(axis=1).mean() > 0.2
+
+
+def test_sample_actions():
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", **SMALL)
+    single, batch = model.sample_actions(np.zeros(3, np.float32), 7), model.sample_actions(np.zeros((5, 3), np.float32), 7)
+    assert single.shape == (7, 1) and batch.shape == (5, 7, 1)
+    # In the units of the environment, and not all alike
+    many = model.sample_actions(np.zeros((5, 3), np.float32), 500)
+    assert many.std(axis=1).min() > 0.1 and 1.0 < np.abs(many).max() <= 2.0
+    with pytest.raises(ValueError, match="n_samples=0"):
+        model.sample_actions(np.zeros(3, np.float32), 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ent_coef": "auto"}, "cannot learn its temperature, because the sampling network has no density"),
+        ({"ent_coef": 0}, "needs a temperature that is positive to the end"),
+        ({"ent_coef": "lin_0.5"}, "ent_coef='lin_0.5': Soft Q-learning needs a temperature that is positive"),
+        ({"ent_coef": "warm"}, "ent_coef='warm': give a number"),
+        ({"n_particles": 5}, "n_particles=5: give an even number >= 4"),
+        ({"n_particles": 2}, "n_particles=2: give an even number >= 4"),
+        ({"n_particles": 8.0}, "n_particles=8.0: give an integer"),
+        ({"n_value_samples": 0}, "n_value_samples=0: give an integer"),
+        ({"value_proposal": "policy"}, r"value_proposal='policy' is not one of \('mixture', 'uniform'\)"),
+        ({"particle_space": "action"}, r"particle_space='action' is not one of \('pre_tanh', 'reference'\)"),
+        ({"policy_kwargs": {"net_arch": []}}, "needs at least one hidden layer"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SoftQLearning("MlpPolicy", "Pendulum-v1", **arguments)
+
+
+def test_wrong_action_space():
+    with pytest.raises(AssertionError, match=r"only supports .*Box.* as action spaces but Discrete"):
+        SoftQLearning("MlpPolicy", "CartPole-v1")
+
+
+@pytest.mark.parametrize("case", ["images", "dict", "n steps", "hard target", "several environments"])
+def test_runs(case):
+    policy, env, kwargs = "MlpPolicy", "Pendulum-v1", dict(SMALL)
+    if case == "images":
+        policy, env = "CnnPolicy", FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=False)
+        kwargs["policy_kwargs"] = {"net_arch": [16], "features_extractor_kwargs": {"features_dim": 16}}
+    elif case == "dict":
+        policy, env = "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False)
+    elif case == "n steps":
+        kwargs["n_steps"] = 3
+    elif case == "hard target":
+        kwargs.update(tau=1.0, target_update_interval=7)
+    model = SoftQLearning(policy, env, **{**kwargs, "buffer_size": 100})
+    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.learn(40)
+    after = model.policy.state_dict()
+    assert not [name for name, value in after.items() if th.equal(value, before[name]) or not th.isfinite(value).all()]
+
+
+def test_save_load(tmp_path):
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", ent_coef=0.5, **SMALL).learn(40)
+    model.save(tmp_path / "model")
+    loaded = SoftQLearning.load(tmp_path / "model", env=model.get_env())
+    first, second = model.policy.state_dict(), loaded.policy.state_dict()
+    assert all(th.equal(first[name], second[name]) for name in first)
+    observation = np.ones((5, 3), np.float32)
+    assert np.array_equal(
+        model.predict(observation, deterministic=True)[0], loaded.predict(observation, deterministic=True)[0]
+    )
+    assert (loaded.n_particles, loaded.ent_coef, loaded.value_proposal) == (4, 0.5, "mixture")
+    loaded.learn(20, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 60
+
+
+def test_same_seed_same_weights():
+    first, second = (SoftQLearning("MlpPolicy", "Pendulum-v1", **SMALL).learn(40).policy.state_dict() for _ in range(2))
+    assert all(th.equal(first[name], second[name]) for name in first)
