@@ -5,6 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.vec_env import VecNormalize
+
+ENVIRONMENT_HINT = (
+    "The environment returned it (stable_baselines3.common.vec_env.VecCheckNan finds the action that led there). "
+    "The networks and the replay buffer hold none of it"
+)
 
 
 class NonFiniteError(ValueError):
@@ -31,7 +37,9 @@ def check_finite(values: Mapping[str, np.ndarray | th.Tensor | float], step: int
             raise NonFiniteError(f"{name} is not finite at environment step {step}: {array}. {hint}")
 
 
-def check_observation(obs: np.ndarray | Mapping[str, np.ndarray] | tuple | None, step: int, hint: str) -> None:
+def check_observation(
+    obs: np.ndarray | Mapping[str, np.ndarray] | tuple | None, step: int, hint: str = ENVIRONMENT_HINT
+) -> None:
     """
     Stop at an observation that is NaN or infinite.
 
@@ -42,3 +50,34 @@ def check_observation(obs: np.ndarray | Mapping[str, np.ndarray] | tuple | None,
     """
     named: Mapping[str, Any] = obs if isinstance(obs, Mapping) else {"": obs}
     check_finite({f"observation {key}".strip(): value for key, value in named.items()}, step, hint)
+
+
+def check_transition(
+    new_obs: np.ndarray | Mapping[str, np.ndarray],
+    reward: np.ndarray,
+    dones: np.ndarray,
+    infos: list[dict[str, Any]],
+    vec_normalize: VecNormalize | None,
+    step: int,
+) -> None:
+    """
+    Stop at a transition that would poison the replay buffer.
+
+    :param new_obs: Next observations, one per environment; the first of the next episode where one ended
+    :param reward: Rewards, one per environment
+    :param dones: Whether the episode ended, one per environment
+    :param infos: Information, with the last observation of an episode that ended
+    :param vec_normalize: The normalising wrapper, if there is one
+    :param step: Environment steps taken so far, for the message
+    :raises NonFiniteError: If a reward or an observation is NaN or infinite
+    """
+    hint = ENVIRONMENT_HINT
+    if vec_normalize is not None:
+        # What SB3 stores: the wrapper clips an infinite value to a finite one
+        new_obs, reward = vec_normalize.get_original_obs(), vec_normalize.get_original_reward()
+        hint += ". The running statistics of VecNormalize have seen it: load them again"
+    check_finite({"reward": reward}, step, hint)
+    check_observation(new_obs, step, hint)
+    for info, done in zip(infos, dones, strict=True):
+        if done:
+            check_observation(info.get("terminal_observation"), step, hint)

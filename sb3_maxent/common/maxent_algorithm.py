@@ -22,14 +22,9 @@ from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_maxent.common.arguments import check_count, check_max_grad_norm, make_schedule, parse_ent_coef, parse_target_entropy
 from sb3_maxent.common.critics import MultiActionCritic
-from sb3_maxent.common.errors import check_finite, check_observation
+from sb3_maxent.common.errors import check_finite, check_observation, check_transition
 from sb3_maxent.common.targets import TargetUpdate
 from sb3_maxent.functional import critic_loss, ent_coef_loss, td_target
-
-ENVIRONMENT_HINT = (
-    "The environment returned it (stable_baselines3.common.vec_env.VecCheckNan finds the action that led there). "
-    "The networks and the replay buffer hold none of it"
-)
 
 SelfMaxEntAlgorithm = TypeVar("SelfMaxEntAlgorithm", bound="MaxEntAlgorithm")
 
@@ -283,7 +278,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         # The first observation; the later ones are checked before they are stored
-        check_observation(self._last_obs, self.num_timesteps, ENVIRONMENT_HINT)
+        check_observation(self._last_obs, self.num_timesteps)
         return total_timesteps, callback
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
@@ -312,16 +307,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
 
         :raises NonFiniteError: If a reward or an observation is NaN or infinite; nothing is stored then
         """
-        raw_obs, raw_reward, hint = new_obs, reward, ENVIRONMENT_HINT
-        if self._vec_normalize_env is not None:
-            # What SB3 stores: VecNormalize clips an infinite value to a finite one
-            raw_obs, raw_reward = self._vec_normalize_env.get_original_obs(), self._vec_normalize_env.get_original_reward()
-            hint += ". The running statistics of VecNormalize have seen it: load them again"
-        check_finite({"reward": raw_reward}, self.num_timesteps, hint)
-        check_observation(raw_obs, self.num_timesteps, hint)
-        for info, done in zip(infos, dones, strict=True):
-            if done:
-                check_observation(info.get("terminal_observation"), self.num_timesteps, hint)
+        check_transition(new_obs, reward, dones, infos, self._vec_normalize_env, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def learn(

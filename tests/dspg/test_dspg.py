@@ -9,6 +9,7 @@ from torch import nn
 from sb3_maxent import DSPG
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
+from tests.gradients import moved
 
 TINY = {"policy_kwargs": {"net_arch": [16, 16]}, "n_action_samples": 4, "buffer_size": 1000, "learning_starts": 10}
 
@@ -25,7 +26,6 @@ class LinearExtractor(BaseFeaturesExtractor):
 
 
 def changed(model: DSPG, update) -> set[str]:
-    """Names of the networks that an update moves or gives a gradient"""
     networks = {
         "actor": model.actor.mu,
         "actor extractor": model.actor.features_extractor,
@@ -34,14 +34,7 @@ def changed(model: DSPG, update) -> set[str]:
         "critic_target": model.critic_target,
         "actor_target": model.actor_target,
     }
-    model.policy.zero_grad(set_to_none=True)
-    before = {name: [p.detach().clone() for p in network.parameters()] for name, network in networks.items()}
-    update()
-    return {
-        name
-        for name, network in networks.items()
-        if any(p.grad is not None or not th.equal(p, old) for p, old in zip(network.parameters(), before[name], strict=True))
-    }
+    return moved(networks, update)
 
 
 @pytest.mark.parametrize("share", [False, True])
@@ -165,3 +158,11 @@ def test_actions_are_rescaled_to_the_box():
     model = DSPG("MlpPolicy", "Pendulum-v1", **TINY).learn(20)
     actions = np.array([model.predict(np.random.randn(3).astype(np.float32))[0] for _ in range(200)])
     assert np.abs(actions).max() > 1.0 and np.abs(actions).max() <= 2.0
+
+
+def test_sample_actions():
+    model = DSPG("MlpPolicy", "Pendulum-v1", **TINY)
+    single, batch = model.sample_actions(np.zeros(3, np.float32), 500), model.sample_actions(np.zeros((5, 3), np.float32), 7)
+    assert single.shape == (500, 1) and batch.shape == (5, 7, 1)
+    # In the units of the environment, and not all alike
+    assert single.std() > 0.5 and 1.0 < np.abs(single).max() <= 2.0

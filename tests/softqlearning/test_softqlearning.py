@@ -8,6 +8,7 @@ from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from sb3_maxent import SoftQLearning
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
+from tests.gradients import moved
 
 TINY = {"n_particles": 4, "n_value_samples": 4, "buffer_size": 1000, "learning_starts": 10, "batch_size": 16, "seed": 0}
 SMALL = {**TINY, "policy_kwargs": {"net_arch": [16, 16]}}
@@ -38,26 +39,15 @@ def test_samples_the_boltzmann_density():
     assert kstest(reference, bandit.policy.cdf).statistic > 0.1
 
 
-def changed(model: SoftQLearning, update) -> set[str]:
-    networks = {name: getattr(model, name) for name in ("actor", "critic", "critic_target")}
-    model.policy.zero_grad(set_to_none=True)
-    before = {name: [p.detach().clone() for p in network.parameters()] for name, network in networks.items()}
-    update()
-    return {
-        name
-        for name, network in networks.items()
-        if any(p.grad is not None or not th.equal(p, old) for p, old in zip(network.parameters(), before[name], strict=True))
-    }
-
-
 @pytest.mark.parametrize("particle_space", ["pre_tanh", "reference"])
 @pytest.mark.parametrize("value_proposal", ["mixture", "uniform"])
 def test_gradient_isolation(particle_space, value_proposal):
     arguments = {"particle_space": particle_space, "value_proposal": value_proposal}
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", **arguments, **SMALL).learn(20)
     replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model._current_ent_coef()
-    assert changed(model, lambda: model._update_critic(replay_data, noise.next_actions, ent_coef)) == {"critic"}
-    assert changed(model, lambda: model._update_actor(replay_data.observations, noise.actions, ent_coef)) == {"actor"}
+    networks = {name: getattr(model, name) for name in ("actor", "critic", "critic_target")}
+    assert moved(networks, lambda: model._update_critic(replay_data, noise.next_actions, ent_coef)) == {"critic"}
+    assert moved(networks, lambda: model._update_actor(replay_data.observations, noise.actions, ent_coef)) == {"actor"}
 
 
 def test_the_loss_moves_the_updated_half_along_the_stein_direction():
