@@ -67,15 +67,15 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
     :return: Whether it is learned, and its schedule, or a constant one of its initial value
     :raises ValueError: If it is none of these, or if the initial value is not positive
     """
-    learned = isinstance(ent_coef, str) and ent_coef.startswith("auto")
-    value = ent_coef
-    if isinstance(ent_coef, str) and learned:
-        value = "1" if ent_coef == "auto" else ent_coef.removeprefix("auto_").replace("lin_", "no number")
+    value, learned = ent_coef, False
+    if isinstance(ent_coef, str) and ent_coef.startswith("auto"):
+        value, learned = "1" if ent_coef == "auto" else ent_coef.removeprefix("auto_"), True
     try:
         schedule = make_schedule(value, "ent_coef")
     except ValueError:
         schedule = None
-    if schedule is None or (learned and schedule(1.0) <= 0):
+    # The end tells a constant from "lin_x", which a learned coefficient cannot follow
+    if schedule is None or (learned and schedule(0.0) <= 0):
         raise ValueError(
             f"ent_coef={ent_coef!r}: give a number >= 0, a schedule, 'auto', or 'auto_x' with an initial value x > 0"
         )
