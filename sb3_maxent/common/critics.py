@@ -3,7 +3,7 @@
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
-from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
@@ -13,6 +13,29 @@ from torch.nn import functional as F
 CHUNK_FLOATS = 256 * 1024
 
 PRECISIONS = {"float32": th.float32, "bfloat16": th.bfloat16}
+
+
+def batch_size_of(obs: PyTorchObs) -> int:
+    """
+    Number of states in observations.
+
+    :param obs: Observations, shape (batch, ...), or a dictionary of such
+    :return: Batch size
+    """
+    return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+
+
+def chunk_size(samples: th.Tensor, width: int) -> int:
+    """
+    Number of states to evaluate at a time, so that a hidden layer of all their samples stays in a processor's cache.
+
+    :param samples: Actions or their noise, shape (batch, samples, ...)
+    :param width: Width of the hidden layer
+    :return: Number of states, all of them on other devices
+    """
+    if samples.device.type != "cpu":
+        return len(samples)
+    return min(len(samples), max(1, CHUNK_FLOATS // (samples.shape[1] * width)))
 
 
 class ScalarLinear(nn.Linear):
@@ -108,10 +131,8 @@ class QNetwork(nn.Module):
 
     def _evaluate_in_chunks(self, state_part: th.Tensor, actions: th.Tensor, weight_action: th.Tensor) -> th.Tensor:
         # Fresh large temporaries cost page faults and cache misses: as many states at a time as stay in cache, in one buffer
-        chunk = len(actions)
         # Without a hidden layer the Q-values are views of the buffer, which must not be used again
-        if actions.device.type == "cpu" and len(self.head) > 1:
-            chunk = min(chunk, max(1, CHUNK_FLOATS // (actions.shape[1] * self.join.out_features)))
+        chunk = chunk_size(actions, self.join.out_features) if len(self.head) > 1 else len(actions)
         # With a buffer of its own the product keeps its precision under autocast
         buffer = actions.new_empty(chunk, actions.shape[1], self.join.out_features)
         return th.cat(
@@ -132,10 +153,11 @@ class MultiActionCritic(BaseModel):
     """
     Critic networks with one features extractor, evaluated at one or many actions per state.
 
-    Takes the place of SB3's ``ContinuousCritic``; with ``action_layer=0`` it is the same function.
+    Takes the place of SB3's ``ContinuousCritic``; with ``action_layer=0`` it is the same function. Actions of a ``Discrete``
+    space enter as one-hot vectors.
 
     :param observation_space: Observation space
-    :param action_space: Action space
+    :param action_space: Action space, ``Box`` or ``Discrete``
     :param net_arch: Widths of the hidden layers of each network
     :param features_extractor: Network to extract features
     :param features_dim: Number of features
@@ -153,7 +175,7 @@ class MultiActionCritic(BaseModel):
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Box,
+        action_space: spaces.Space,
         net_arch: list[int],
         features_extractor: BaseFeaturesExtractor,
         features_dim: int,
@@ -170,7 +192,7 @@ class MultiActionCritic(BaseModel):
         if n_critics < 1:
             raise ValueError(f"n_critics={n_critics}: at least one critic is needed")
         self.share_features_extractor = share_features_extractor
-        action_dim = get_action_dim(action_space)
+        action_dim = spaces.flatdim(action_space)
         self.q_networks = nn.ModuleList(
             QNetwork(features_dim, action_dim, net_arch, activation_fn, action_layer, evaluation_precision)
             for _ in range(n_critics)
@@ -181,9 +203,11 @@ class MultiActionCritic(BaseModel):
         Q-values of one action per state, from every network.
 
         :param obs: Observations, shape (batch, ...)
-        :param actions: Actions in [-1, 1], shape (batch, action)
+        :param actions: Actions in [-1, 1], shape (batch, action), or numbers of actions, shape (batch, 1)
         :return: One tensor of shape (batch, 1) per network
         """
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = preprocess_obs(actions.squeeze(1), self.action_space)  # type: ignore[assignment]  # (batch, actions)
         features = self._features(obs)
         return tuple(q_network(features, actions.unsqueeze(1)) for q_network in self.q_networks)
 
@@ -198,6 +222,16 @@ class MultiActionCritic(BaseModel):
         features = self._features(obs)
         q_values = [q_network(features, actions) for q_network in self.q_networks]
         return th.stack(q_values).amin(dim=0)  # (batch, samples)
+
+    def all_q_values(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        The smallest Q-value over the networks, for every action of a ``Discrete`` space.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Q-values, shape (batch, actions)
+        """
+        actions = th.eye(spaces.flatdim(self.action_space), device=self.device)  # (actions, actions)
+        return self.q_values(obs, actions.expand(batch_size_of(obs), -1, -1))
 
     def _features(self, obs: PyTorchObs) -> th.Tensor:
         # Extracted once per state. The actor loss alone trains a shared extractor

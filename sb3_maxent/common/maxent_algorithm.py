@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -38,7 +39,7 @@ class UpdateNoise(NamedTuple):
     """
 
     next_actions: Any
-    actions: th.Tensor
+    actions: Any
 
 
 class MaxEntAlgorithm(OffPolicyAlgorithm):
@@ -59,6 +60,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
     """
 
     policy: Any
+    # None where the policy is a function of the critic
     actor: Any
     critic: MultiActionCritic
     critic_target: MultiActionCritic
@@ -249,7 +251,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         return self.ent_coef_tensor if self.log_ent_coef is None else self.log_ent_coef.detach().exp()
 
     def _update_learning_rates(self) -> None:
-        optimizers = [self.actor.optimizer]
+        optimizers = [] if self.actor is None else [self.actor.optimizer]
         if self.ent_coef_optimizer is not None:
             optimizers.append(self.ent_coef_optimizer)
         self._update_learning_rate(optimizers)
@@ -352,8 +354,10 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         self.policy.set_training_mode(False)
         obs, vectorized = self.policy.obs_to_tensor(observation)
         with th.no_grad():
-            actions = self.actor.sample_actions(obs, n_samples).cpu().numpy()  # (batch, samples, action)
-        actions = self.policy.unscale_action(actions.reshape(*actions.shape[:2], *self.action_space.shape))  # type: ignore[misc]
+            actions = self.policy.sample_actions(obs, n_samples).cpu().numpy()  # (batch, samples, action)
+        actions = actions.reshape(*actions.shape[:2], *self.action_space.shape)  # type: ignore[misc]
+        if isinstance(self.action_space, spaces.Box):
+            actions = self.policy.unscale_action(actions)
         return actions if vectorized else actions[0]
 
     # --- saving --------------------------------------------------------------------------------------------------------
@@ -370,7 +374,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]
+        state_dicts = ["policy", "critic.optimizer", *([] if self.actor is None else ["actor.optimizer"])]
         if self.ent_coef_optimizer is None:
             return state_dicts, ["ent_coef_tensor"]
         return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]

@@ -11,16 +11,6 @@ from stable_baselines3.sac.policies import SACPolicy
 from sb3_maxent.common.critics import MultiActionCritic
 
 
-def batch_size_of(obs: PyTorchObs) -> int:
-    """
-    Number of states in observations.
-
-    :param obs: Observations, shape (batch, ...), or a dictionary of such
-    :return: Batch size
-    """
-    return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
-
-
 class MaxEntPolicy(SACPolicy):
     """
     Policy class with an actor, critics for many actions per state and target critics.
@@ -73,6 +63,16 @@ class MaxEntPolicy(SACPolicy):
             **critic_kwargs, action_layer=self.action_layer, evaluation_precision=self.evaluation_precision
         )
         return critic.to(self.device)
+
+    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
+        """
+        Draw several actions per state.
+
+        :param obs: Observations, shape (batch, ...)
+        :param n_samples: Number of actions per state
+        :return: Actions in [-1, 1], shape (batch, samples, action)
+        """
+        return self.actor.sample_actions(obs, n_samples)  # type: ignore[operator]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

@@ -10,8 +10,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import Actor as SACActor
 
+from sb3_maxent.common.critics import batch_size_of
 from sb3_maxent.common.distributions import SquashedGaussian
-from sb3_maxent.common.policies import MaxEntPolicy, batch_size_of
+from sb3_maxent.common.policies import MaxEntPolicy
 
 STD_HEADS = ("log_std", "sigmoid")
 # The authors' code adds it to the sigmoid

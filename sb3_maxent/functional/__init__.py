@@ -7,6 +7,7 @@ Batch first, samples second. The dimensions named in docstrings and in :func:`ch
 - ``samples``: actions sampled per state
 - ``fixed``, ``updated``: particles per state
 - ``action``: components of one flattened action
+- ``actions``: all actions of a ``Discrete`` space
 """
 
 from sb3_maxent.functional.policy_gradients import ent_coef_loss, score_function_loss, score_function_weights
@@ -20,7 +21,7 @@ from sb3_maxent.functional.stein import (
     rbf_kernel,
     stein_variational_gradient,
 )
-from sb3_maxent.functional.values import critic_loss, soft_value, soft_value_importance, td_target
+from sb3_maxent.functional.values import critic_loss, soft_value, soft_value_discrete, soft_value_importance, td_target
 
 __all__ = [
     "Kernel",
@@ -35,6 +36,7 @@ __all__ = [
     "score_function_loss",
     "score_function_weights",
     "soft_value",
+    "soft_value_discrete",
     "soft_value_importance",
     "stein_variational_gradient",
     "td_target",

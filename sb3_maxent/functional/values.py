@@ -50,6 +50,23 @@ def soft_value_importance(q_values: th.Tensor, log_proposal: th.Tensor, ent_coef
     return ent_coef * (th.logsumexp(log_weights, dim=1, keepdim=True) - math.log(q_values.shape[1]))  # (batch, 1), eq. 10
 
 
+def soft_value_discrete(q_values: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:
+    r"""
+    Optimal soft value over a finite number of actions, exactly.
+
+    .. math:: V(s) = \alpha \log \sum_a \exp(Q(s, a) / \alpha)
+
+    Paper: https://arxiv.org/abs/1702.08165 (equation 5, with a sum for the integral)
+
+    :param q_values: Q-values of all actions, shape (batch, actions)
+    :param ent_coef: Entropy coefficient :math:`\alpha`, a positive scalar
+    :return: Soft value, shape (batch, 1)
+    :raises ValueError: If the shape is wrong
+    """
+    check_shapes((q_values, "batch actions"))
+    return ent_coef * th.logsumexp(q_values / ent_coef, dim=1, keepdim=True)  # (batch, 1), eq. 5
+
+
 def td_target(rewards: th.Tensor, dones: th.Tensor, next_value: th.Tensor, discounts: th.Tensor | float) -> th.Tensor:
     r"""
     One-step (or, with the matching rewards and discounts, n-step) target of the critic.

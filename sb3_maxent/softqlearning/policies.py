@@ -1,4 +1,4 @@
-"""Networks of Soft Q-learning: a network that turns noise into actions, and critics for many actions per state."""
+"""Networks of Soft Q-learning: critics for many actions per state and, for a box, a network that turns noise into actions."""
 
 from typing import Any
 
@@ -7,10 +7,14 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN, create_mlp
-from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sb3_maxent.common.policies import MaxEntPolicy, batch_size_of
+from sb3_maxent.common.critics import batch_size_of, chunk_size
+from sb3_maxent.common.policies import MaxEntPolicy
+
+# Actions among which ``deterministic=True`` chooses
+N_CANDIDATES = 32
 
 
 class Actor(BasePolicy):
@@ -33,6 +37,8 @@ class Actor(BasePolicy):
     :raises ValueError: If there is no hidden layer
     """
 
+    deterministic_noise: th.Tensor
+
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -54,9 +60,13 @@ class Actor(BasePolicy):
             raise ValueError(f"net_arch={net_arch}: the sampling network needs at least one hidden layer")
         self.net_arch, self.features_dim, self.activation_fn = net_arch, features_dim, activation_fn
         self.noise_dim = get_action_dim(action_space)
+        self.register_buffer("deterministic_noise", th.randn(N_CANDIDATES, self.noise_dim))
         self.features_layer = nn.Linear(features_dim, net_arch[0])
         self.noise_layer = nn.Linear(self.noise_dim, net_arch[0], bias=False)
         self.network = nn.Sequential(activation_fn(), *create_mlp(net_arch[0], self.noise_dim, net_arch[1:], activation_fn))
+        for module in self.network:
+            if isinstance(module, nn.ReLU):
+                module.inplace = True
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 # Keeps the size of what passes through, where PyTorch's own initialisation shrinks it sixfold per layer
@@ -72,21 +82,24 @@ class Actor(BasePolicy):
         :param noise: Standard normal noise, shape (batch, samples, action)
         :return: Actions before tanh, shape (batch, samples, action)
         """
-        features = self.features_layer(self.extract_features(obs, self.features_extractor))  # (batch, hidden)
-        return self.network(features.unsqueeze(1) + self.noise_layer(noise))
+        features = self.features_layer(self.extract_features(obs, self.features_extractor)).unsqueeze(1)  # (batch, 1, hidden)
+        if th.is_grad_enabled():
+            return self._transform(features, noise)
+        # As many states at a time as stay in cache, as in the critic
+        chunk = chunk_size(noise, self.net_arch[0])
+        return th.cat([self._transform(*parts) for parts in zip(features.split(chunk), noise.split(chunk), strict=True)])
 
-    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+    def _transform(self, features: th.Tensor, noise: th.Tensor) -> th.Tensor:
+        return self.network(self.noise_layer(noise).add_(features))  # (batch, samples, action)
+
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
         Act.
 
         :param obs: Observations, shape (batch, ...)
-        :param deterministic: Whether to use zero noise instead of random one
-        :return: Actions in [-1, 1], shape (batch, action)
+        :return: One random action per state in [-1, 1], shape (batch, action)
         """
-        if not deterministic:
-            return self.sample_actions(obs, 1).squeeze(1)
-        noise = th.zeros(batch_size_of(obs), 1, self.noise_dim, device=self.device)
-        return th.tanh(self.pre_tanh(obs, noise)).squeeze(1)
+        return self.sample_actions(obs, 1).squeeze(1)
 
     def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
         """
@@ -99,8 +112,17 @@ class Actor(BasePolicy):
         noise = th.randn(batch_size_of(obs), n_samples, self.noise_dim, device=self.device)
         return th.tanh(self.pre_tanh(obs, noise))
 
+    def candidates(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        Turn the noise of ``deterministic_noise``, the same for all states and times, into actions.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Actions in [-1, 1], shape (batch, candidates, action)
+        """
+        return th.tanh(self.pre_tanh(obs, self.deterministic_noise.expand(batch_size_of(obs), -1, -1)))
+
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        return self(observation, deterministic)
+        return self(observation)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
@@ -110,19 +132,79 @@ class Actor(BasePolicy):
 
 class SoftQLearningPolicy(MaxEntPolicy):
     """
-    Policy class (sampling network, critics and target critics) of Soft Q-learning.
+    Policy class of Soft Q-learning: critics, target critics and, for ``Box`` actions, a sampling network.
+
+    For ``Discrete`` actions the policy is the softmax of the Q-values over the temperature, without a network of its own.
 
     :param observation_space: Observation space
-    :param action_space: Action space
+    :param action_space: Action space, ``Box`` or ``Discrete``
     :param lr_schedule: Learning rate schedule
     :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
     :raises ValueError: If an argument has no meaning
     """
 
-    actor: Actor  # type: ignore[assignment]
+    actor: Actor | None  # type: ignore[assignment]
+    ent_coef: th.Tensor
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        # The temperature belongs to the policy of discrete actions: it acts the same when saved and loaded on its own
+        self.register_buffer("ent_coef", th.ones(()))
+        if isinstance(self.action_space, spaces.Box):
+            super()._build(lr_schedule)
+            return
+        if self.share_features_extractor:
+            raise ValueError("share_features_extractor=True: without an actor there is nothing to share with, leave it out")
+        self.actor = None
+        self.critic, self.critic_target = self.make_critic(), self.make_critic()
+        self.critic_target.load_state_dict(self.critic.state_dict())
+        self.critic_target.set_training_mode(False)
+        self.critic.optimizer = self.optimizer_class(
+            self.critic.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:  # type: ignore[override]
         return Actor(**self._update_features_extractor(self.net_args, features_extractor)).to(self.device)
+
+    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
+        """
+        Draw several actions per state.
+
+        :param obs: Observations, shape (batch, ...)
+        :param n_samples: Number of actions per state
+        :return: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        """
+        if self.actor is not None:
+            return self.actor.sample_actions(obs, n_samples)
+        probabilities = th.softmax(self.critic.all_q_values(obs) / self.ent_coef, dim=1)  # (batch, actions), eq. 6
+        return probabilities.multinomial(n_samples, replacement=True)  # (batch, samples)
+
+    def best_actions(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        The action of largest Q-value: of all ``Discrete`` ones, or of those that the sampling network makes of fixed noise.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Actions in [-1, 1], shape (batch, action), or numbers of actions, shape (batch,)
+        """
+        if self.actor is None:
+            return self.critic.all_q_values(obs).argmax(dim=1)
+        candidates = self.actor.candidates(obs)  # (batch, candidates, action)
+        best = self.critic.q_values(obs, candidates).argmax(dim=1)  # (batch,)
+        return candidates[th.arange(len(best), device=best.device), best]
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return self.best_actions(observation) if deterministic else self.sample_actions(observation, 1).squeeze(1)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        Switch the trained networks between training and evaluation mode.
+
+        :param mode: Whether to train
+        """
+        for network in filter(None, (self.actor, self.critic)):
+            network.set_training_mode(mode)
+        self.training = mode
 
 
 MlpPolicy = SoftQLearningPolicy

@@ -16,6 +16,7 @@ from sb3_maxent.functional import (
     mixture_proposal,
     pre_tanh_score,
     rbf_kernel,
+    soft_value_discrete,
     soft_value_importance,
     stein_variational_gradient,
     uniform_proposal,
@@ -44,6 +45,9 @@ class SoftQLearning(MaxEntAlgorithm):
 
     A soft Q-function is learned, and beside it a network that turns noise into samples of :math:`\exp(Q(s, a) / \alpha)`,
     whatever the shape of that density.
+
+    With ``Discrete`` actions both are exact: the soft value is a sum over all actions and the policy their softmax. There is
+    no sampling network then, and the arguments about particles, value samples and the gradient norm have no effect.
 
     Paper: https://arxiv.org/abs/1702.08165
 
@@ -163,7 +167,7 @@ class SoftQLearning(MaxEntAlgorithm):
             verbose=verbose,
             seed=seed,
             device=device,
-            supported_action_spaces=(spaces.Box,),
+            supported_action_spaces=(spaces.Box, spaces.Discrete),
         )
         self.n_particles = n_particles
         self.n_value_samples = n_value_samples
@@ -174,6 +178,8 @@ class SoftQLearning(MaxEntAlgorithm):
 
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
+        if isinstance(self.action_space, spaces.Discrete) and self.action_space.start != 0:
+            raise ValueError(f"action_space={self.action_space}: SB3 supports Discrete spaces that start at 0 only")
         if self._learn_ent_coef:
             raise ValueError(
                 f"ent_coef={self.ent_coef!r}: Soft Q-learning cannot learn its temperature, because the sampling network has "
@@ -189,13 +195,23 @@ class SoftQLearning(MaxEntAlgorithm):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
 
+    def _setup_ent_coef(self) -> None:
+        super()._setup_ent_coef()
+        self.policy.ent_coef.fill_(self.ent_coef_tensor)
+        # One tensor: the policy follows a schedule
+        self.ent_coef_tensor = self.policy.ent_coef
+
     def _draw_noise(self, batch_size: int) -> UpdateNoise:
+        if self.actor is None:
+            return UpdateNoise(None, None)
         shape = (batch_size, self.n_value_samples, self.actor.noise_dim)
         proposal = th.rand(batch_size, self.n_value_samples, 1 + self.actor.noise_dim, device=self.device)
         particles = th.randn(batch_size, self.n_particles, self.actor.noise_dim, device=self.device)
         return UpdateNoise(ValueNoise(th.randn(shape, device=self.device), proposal), particles)
 
     def _next_value(self, next_observations: PyTorchObs, noise: ValueNoise, ent_coef: th.Tensor) -> th.Tensor:
+        if self.actor is None:
+            return soft_value_discrete(self.critic_target.all_q_values(next_observations), ent_coef)  # (batch, 1), eq. 5
         if self.value_proposal == "mixture":
             centres = th.tanh(self.actor.pre_tanh(next_observations, noise.centres))  # (batch, samples, action)
             actions, log_proposal = mixture_proposal(centres, noise.proposal)
@@ -204,11 +220,22 @@ class SoftQLearning(MaxEntAlgorithm):
         q_values = self.critic_target.q_values(next_observations, actions)  # (batch, samples)
         return soft_value_importance(q_values, log_proposal, ent_coef)  # (batch, 1), eq. 10
 
+    def _update_actor(
+        self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor
+    ) -> tuple[dict[str, th.Tensor], th.Tensor | None]:
+        if self.actor is not None:
+            return super()._update_actor(observations, noise, ent_coef)
+        with th.no_grad():
+            log_prob = th.log_softmax(self.critic.all_q_values(observations) / ent_coef, dim=1)  # (batch, actions), eq. 6
+        return {"entropy": -(log_prob.exp() * log_prob).sum(dim=1).mean()}, None
+
     def _actor_loss(self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> tuple[th.Tensor, None]:
-        pre_tanh = self.actor.pre_tanh(observations, noise)  # (batch, particles, action)
         # Particles that move themselves would lose modes: one half carries the score, the other half follows it
-        fixed, updated = pre_tanh.chunk(2, dim=1)  # (batch, particles / 2, action) each
-        actions = th.tanh(fixed.detach()).requires_grad_()
+        fixed_noise, updated_noise = noise.chunk(2, dim=1)  # (batch, particles / 2, action) each
+        with th.no_grad():
+            fixed = self.actor.pre_tanh(observations, fixed_noise)  # (batch, particles / 2, action)
+        updated = self.actor.pre_tanh(observations, updated_noise)  # (batch, particles / 2, action)
+        actions = th.tanh(fixed).requires_grad_()
         q_values = self.critic.q_values(observations, actions)  # (batch, particles / 2)
         (q_gradient,) = th.autograd.grad(q_values.sum(), actions)  # (batch, particles / 2, action)
         actions = actions.detach()
@@ -216,7 +243,7 @@ class SoftQLearning(MaxEntAlgorithm):
             updated = th.tanh(updated)
             score, kernel = mixed_space_score(actions, q_gradient, ent_coef), rbf_kernel(actions, updated.detach())
         else:
-            score, kernel = pre_tanh_score(actions, q_gradient, ent_coef), rbf_kernel(fixed.detach(), updated.detach())
+            score, kernel = pre_tanh_score(actions, q_gradient, ent_coef), rbf_kernel(fixed, updated.detach())
         direction = stein_variational_gradient(score, kernel)  # (batch, particles / 2, action), eq. 13
         # The gradient of the loss in the parameters is minus the direction through the network, eq. 14
         return -(direction * updated).sum(dim=-1).mean(), None

@@ -22,19 +22,28 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_maxent.dspg import DSPG
-from sb3_maxent.zoo.samplers import convert_dspg_params, sample_dspg_params
+from sb3_maxent.softqlearning import SoftQLearning
+from sb3_maxent.zoo.samplers import (
+    convert_dspg_params,
+    convert_softqlearning_params,
+    sample_dspg_params,
+    sample_softqlearning_params,
+)
 
 __all__ = ["ALGORITHMS", "hyperparams_file", "register", "register_module"]
 
 # A new algorithm is one line in each of these and a file in ``hyperparams/``
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "dspg": DSPG,
+    "softqlearning": SoftQLearning,
 }
 SAMPLERS: dict[str, Callable[..., dict[str, Any]]] = {
     "dspg": sample_dspg_params,
+    "softqlearning": sample_softqlearning_params,
 }
 CONVERTERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "dspg": convert_dspg_params,
+    "softqlearning": convert_softqlearning_params,
 }
 
 # Parents first: the other two are only touched for the keys of ``ALGOS`` that are ours

@@ -23,13 +23,10 @@ def convert_dspg_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     :param sampled_params: ``trial.params`` of a trial of ``sample_dspg_params``
     :return: Arguments of DSPG
     """
-    from rl_zoo3.hyperparams_opt import convert_offpolicy_params
-
-    hyperparams = convert_offpolicy_params(sampled_params)
-    hyperparams["n_action_samples"] = 2 ** hyperparams.pop("n_action_samples_pow")
+    hyperparams = _convert_shared_params(sampled_params)
     if hyperparams.pop("learn_ent_coef"):
         hyperparams["ent_coef"] = "auto"
-    return _gather_her_params(hyperparams)
+    return hyperparams
 
 
 def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
@@ -46,34 +43,97 @@ def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, addit
     :param additional_args: Whether HER is used, and the arguments of its buffer
     :return: Arguments of DSPG
     """
-    using_her = additional_args["using_her_replay_buffer"]
-
-    trial.suggest_float("one_minus_gamma", 0.0001, 0.03, log=True)
-    # From 2**5=32 to 2**10=1024; the critic is evaluated batch_size * n_action_samples times
-    trial.suggest_int("batch_size_pow", 5, 10)
     # From 2**2=4 to 2**7=128
     trial.suggest_int("n_action_samples_pow", 2, 7)
-    trial.suggest_float("learning_rate", 1e-5, 0.002, log=True)
-    trial.suggest_float("qf_learning_rate", 1e-5, 0.002, log=True)
-    # The zoo's converter makes gradient_steps equal to train_freq
-    trial.suggest_int("train_freq", 1, 10)
-    trial.suggest_float("tau", 0.001, 0.08, log=True)
     trial.suggest_float("max_grad_norm", 0.1, 10, log=True)
-    trial.suggest_categorical("net_arch", ["small", "medium", "big", *(["verybig"] if using_her else [])])
-
     if not trial.suggest_categorical("learn_ent_coef", [True, False]):
         trial.suggest_float("ent_coef", 0.005, 1, log=True)
     elif n_actions > 0:
         # SAC's default is -n_actions
         trial.suggest_float("target_entropy", -2.0 * n_actions, 0.0)
+    _sample_shared_params(trial, additional_args)
+    return _display(trial, convert_dspg_params(trial.params))
 
+
+def convert_softqlearning_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """
+    Turn ``trial.params`` into arguments of SoftQLearning.
+
+    :param sampled_params: ``trial.params`` of a trial of ``sample_softqlearning_params``
+    :return: Arguments of SoftQLearning
+    """
+    return _convert_shared_params(sampled_params)
+
+
+def sample_softqlearning_params(
+    trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]
+) -> dict[str, Any]:
+    """
+    Sampler for SoftQLearning hyperparams. What is returned is ``convert_softqlearning_params(trial.params)``.
+
+    :param trial: The trial
+    :param n_actions: Number of action dimensions; 0 (not a Box): no particles
+    :param n_envs: Number of environments
+    :param additional_args: Whether HER is used, and the arguments of its buffer
+    :return: Arguments of SoftQLearning
+    """
+    # The inverse of a reward scale: published ones reach from 0.1 to 300
+    trial.suggest_float("ent_coef", 0.001, 10, log=True)
+    if n_actions > 0:
+        # From 2**3=8 to 2**6=64
+        trial.suggest_int("n_particles_pow", 3, 6)
+        trial.suggest_int("n_value_samples_pow", 3, 6)
+    _sample_shared_params(trial, additional_args)
+    return _display(trial, convert_softqlearning_params(trial.params))
+
+
+def _sample_shared_params(trial: "optuna.Trial", additional_args: dict[str, Any]) -> None:
+    """
+    Sample what both algorithms have.
+
+    :param trial: The trial
+    :param additional_args: Whether HER is used, and the arguments of its buffer
+    """
+    using_her = additional_args["using_her_replay_buffer"]
+    trial.suggest_float("one_minus_gamma", 0.0001, 0.03, log=True)
+    # From 2**5=32 to 2**10=1024; the critic is evaluated this many times the number of action samples
+    trial.suggest_int("batch_size_pow", 5, 10)
+    trial.suggest_float("learning_rate", 1e-5, 0.002, log=True)
+    trial.suggest_float("qf_learning_rate", 1e-5, 0.002, log=True)
+    # The zoo's converter makes gradient_steps equal to train_freq
+    trial.suggest_int("train_freq", 1, 10)
+    trial.suggest_float("tau", 0.001, 0.08, log=True)
+    trial.suggest_categorical("net_arch", ["small", "medium", "big", *(["verybig"] if using_her else [])])
     if using_her:
         _sample_her_params(trial, additional_args["her_kwargs"])
 
-    hyperparams = convert_dspg_params(trial.params)
-    # Display true values
-    for name in ("gamma", "batch_size", "n_action_samples"):
-        trial.set_user_attr(name, hyperparams[name])
+
+def _convert_shared_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """
+    Convert as RL Zoo does, and besides the powers of two of our own and the arguments of HER.
+
+    :param sampled_params: ``trial.params``
+    :return: Arguments of the algorithm, but for what is its own
+    """
+    from rl_zoo3.hyperparams_opt import convert_offpolicy_params
+
+    hyperparams = convert_offpolicy_params(sampled_params)
+    for name in [name for name in hyperparams if name.startswith("n_") and name.endswith("_pow")]:
+        hyperparams[name.removesuffix("_pow")] = 2 ** hyperparams.pop(name)
+    return _gather_her_params(hyperparams)
+
+
+def _display(trial: "optuna.Trial", hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """
+    Let Optuna display true values beside the powers and logarithms that were sampled.
+
+    :param trial: The trial
+    :param hyperparams: Arguments of the algorithm
+    :return: The same arguments
+    """
+    for name in ("gamma", "batch_size", "n_action_samples", "n_particles", "n_value_samples"):
+        if name in hyperparams:
+            trial.set_user_attr(name, hyperparams[name])
     return hyperparams
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_maxent.functional import critic_loss, soft_value, td_target
+from sb3_maxent.functional import critic_loss, soft_value, soft_value_discrete, td_target
 from tests.functional.closed_forms import BoundedQuadraticBandit, SoftLQR
 
 
@@ -16,6 +16,18 @@ def test_soft_value_by_hand():
     q_values, log_prob = th.tensor([[1.0, 3.0], [0.0, 4.0]]), th.tensor([[-1.0, 1.0], [2.0, 0.0]])
     # 1 + 0.5, 3 - 0.5 | 0 - 1, 4
     assert th.equal(soft_value(q_values, log_prob, 0.5), th.tensor([[2.0], [1.5]]))
+
+
+def test_discrete_soft_value_by_hand():
+    q_values = th.tensor([[0.0, 0.0], [1.0, -1.0], [500.0, -500.0]], dtype=th.float64)
+    expected = [0.5 * np.log(2), 0.5 * np.log(np.exp(2) + np.exp(-2)), 500.0]
+    values = soft_value_discrete(q_values, 0.5)
+    assert values.flatten().tolist() == pytest.approx(expected)
+    # The value of the softmax policy: Q - alpha log pi is the same for every action
+    log_prob = th.log_softmax(q_values / 0.5, dim=1)
+    assert th.allclose(soft_value(q_values, log_prob, 0.5), values)
+    with pytest.raises(ValueError, match="Expected"):
+        soft_value_discrete(q_values[0], 0.5)
 
 
 def test_soft_value_of_the_optimal_policy_is_exact():

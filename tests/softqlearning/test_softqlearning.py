@@ -1,11 +1,17 @@
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from scipy.stats import kstest
-from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_maxent import SoftQLearning
+from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
 from tests.gradients import moved
@@ -54,11 +60,11 @@ def test_the_loss_moves_the_updated_half_along_the_stein_direction():
     """One small gradient step on the loss raises its inner product with the direction: actions rise where Q rises"""
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", ent_coef=0.01, learning_rate=1e-3, **SMALL).learn(10)
     model.critic.q_values = lambda obs, actions: actions.sum(dim=-1)
-    observations, noise = th.randn(64, 3), th.randn(64, 4, 1)
-    before = model.actor(observations, deterministic=True).mean()
+    observations, noise, zero_noise = th.randn(64, 3), th.randn(64, 4, 1), th.zeros(64, 1, 1)
+    before = model.actor.pre_tanh(observations, zero_noise).mean()
     for _ in range(20):
         model._update_actor(observations, noise, th.tensor(0.01))
-    assert model.actor(observations, deterministic=True).mean() > before + 0.01
+    assert model.actor.pre_tanh(observations, zero_noise).mean() > before + 0.01
 
 
 def test_initial_actions_spread_over_the_box():
@@ -103,45 +109,149 @@ def test_bad_arguments(arguments, message):
         SoftQLearning("MlpPolicy", "Pendulum-v1", **arguments)
 
 
-def test_wrong_action_space():
-    with pytest.raises(AssertionError, match=r"only supports .*Box.* as action spaces but Discrete"):
-        SoftQLearning("MlpPolicy", "CartPole-v1")
-
-
-@pytest.mark.parametrize("case", ["images", "dict", "n steps", "hard target", "several environments"])
-def test_runs(case):
-    policy, env, kwargs = "MlpPolicy", "Pendulum-v1", dict(SMALL)
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("case", ["images", "dict", "n steps", "hard target", "several environments", "HER"])
+def test_runs(case, discrete):
+    policy, env, kwargs = "MlpPolicy", "CartPole-v1" if discrete else "Pendulum-v1", dict(SMALL)
     if case == "images":
-        policy, env = "CnnPolicy", FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=False)
+        policy, env = "CnnPolicy", FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=discrete)
         kwargs["policy_kwargs"] = {"net_arch": [16], "features_extractor_kwargs": {"features_dim": 16}}
     elif case == "dict":
-        policy, env = "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False)
+        policy, env = "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=discrete)
     elif case == "n steps":
         kwargs["n_steps"] = 3
     elif case == "hard target":
         kwargs.update(tau=1.0, target_update_interval=7)
+    elif case == "several environments":
+        env = make_vec_env(env, n_envs=3, seed=0)
+    elif case == "HER":
+        policy, kwargs["replay_buffer_class"] = "MultiInputPolicy", HerReplayBuffer
+        # A Discrete action flips one bit
+        env = BitFlippingEnv(n_bits=4, continuous=not discrete)
     model = SoftQLearning(policy, env, **{**kwargs, "buffer_size": 100})
-    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
-    model.learn(40)
-    after = model.policy.state_dict()
+    before = {name: value.clone() for name, value in model.policy.named_parameters()}
+    model.learn(42)
+    after = dict(model.policy.named_parameters())
     assert not [name for name, value in after.items() if th.equal(value, before[name]) or not th.isfinite(value).all()]
+    actions, _ = model.predict(model.get_env().reset(), deterministic=True)
+    assert all(model.action_space.contains(action) for action in actions)
 
 
-def test_save_load(tmp_path):
-    model = SoftQLearning("MlpPolicy", "Pendulum-v1", ent_coef=0.5, **SMALL).learn(40)
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1"])
+def test_save_load(env_id, tmp_path):
+    schedule = LinearSchedule(1.0, 0.5, 1.0)
+    model = SoftQLearning("MlpPolicy", env_id, ent_coef=schedule, **SMALL).learn(40)
     model.save(tmp_path / "model")
     loaded = SoftQLearning.load(tmp_path / "model", env=model.get_env())
     first, second = model.policy.state_dict(), loaded.policy.state_dict()
     assert all(th.equal(first[name], second[name]) for name in first)
-    observation = np.ones((5, 3), np.float32)
-    assert np.array_equal(
-        model.predict(observation, deterministic=True)[0], loaded.predict(observation, deterministic=True)[0]
-    )
-    assert (loaded.n_particles, loaded.ent_coef, loaded.value_proposal) == (4, 0.5, "mixture")
+    observation = np.ones((5, model.observation_space.shape[0]), np.float32)
+    expected = model.predict(observation, deterministic=True)[0]
+    assert np.array_equal(expected, loaded.predict(observation, deterministic=True)[0])
+    # The policy alone acts the same, at the temperature that the schedule had reached
+    model.policy.save(tmp_path / "policy")
+    policy = SoftQLearningPolicy.load(tmp_path / "policy")
+    assert np.array_equal(expected, policy.predict(observation, deterministic=True)[0])
+    assert policy.ent_coef.item() == loaded.ent_coef_tensor.item() == 0.5
+    assert (loaded.n_particles, loaded.value_proposal) == (4, "mixture")
     loaded.learn(20, reset_num_timesteps=False)
     assert loaded.num_timesteps == 60
+    # The policy follows the schedule after loading too
+    loaded._current_progress_remaining = 1.0
+    loaded.train(1, 8)
+    assert loaded.policy.ent_coef.item() == loaded.ent_coef_tensor.item() == 1.0
 
 
-def test_same_seed_same_weights():
-    first, second = (SoftQLearning("MlpPolicy", "Pendulum-v1", **SMALL).learn(40).policy.state_dict() for _ in range(2))
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1"])
+def test_same_seed_same_weights(env_id):
+    first, second = (SoftQLearning("MlpPolicy", env_id, **SMALL).learn(40).policy.state_dict() for _ in range(2))
     assert all(th.equal(first[name], second[name]) for name in first)
+
+
+# --- deterministic actions ---------------------------------------------------------------------------------------------
+
+
+def test_deterministic_is_the_best_of_fixed_candidates():
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", **SMALL)
+    observation = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    first, second = (model.predict(observation, deterministic=True)[0] for _ in range(2))
+    assert np.array_equal(first, second)
+    # A Q-function with its largest value at an action of the box's inside: the nearest candidate is chosen
+    model.critic.q_values = lambda obs, actions: -(actions[..., 0] - 0.3).abs()
+    chosen = model.predict(observation, deterministic=True)[0] / 2
+    with th.no_grad():
+        candidates = model.actor.candidates(th.as_tensor(observation))[..., 0].numpy()
+    assert np.abs(chosen[:, 0] - 0.3) == pytest.approx(np.abs(candidates - 0.3).min(axis=1), abs=1e-6)
+    assert np.abs(candidates - 0.3).mean() > 1.2 * np.abs(chosen - 0.3).mean()
+
+
+# --- Discrete ----------------------------------------------------------------------------------------------------------
+
+REWARDS = np.array([0.0, 1.0, -0.5, 0.3])
+
+
+class DiscreteBandit(gym.Env):
+    """One state, one step, a reward for each action."""
+
+    observation_space = spaces.Box(-1, 1, (1,))
+    action_space = spaces.Discrete(len(REWARDS))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.ones(1, np.float32), {}
+
+    def step(self, action):
+        return np.ones(1, np.float32), REWARDS[action], True, False, {}
+
+
+def test_discrete_policy_is_the_softmax():
+    alpha, observation = 0.5, np.ones(1, np.float32)
+    arguments = {"learning_rate": decaying, "learning_starts": 100, "batch_size": 32, "seed": 0}
+    model = SoftQLearning("MlpPolicy", DiscreteBandit(), ent_coef=alpha, policy_kwargs={"net_arch": [32]}, **arguments)
+    model.learn(1500)
+    exact = np.exp(REWARDS / alpha) / np.exp(REWARDS / alpha).sum()
+    actions = model.sample_actions(observation, 200_000)
+    assert actions.shape == (200_000,)
+    assert 0.5 * np.abs(np.bincount(actions, minlength=4) / len(actions) - exact).sum() < 0.02
+    # At another temperature the distance is far larger, so the bound means something
+    other = np.exp(REWARDS / 1.0) / np.exp(REWARDS / 1.0).sum()
+    assert 0.5 * np.abs(other - exact).sum() > 0.1
+    assert model.predict(observation, deterministic=True)[0] == 1
+    value = model._next_value(th.ones(1, 1), None, th.tensor(alpha)).item()
+    assert value == pytest.approx(alpha * np.log(np.exp(REWARDS / alpha).sum()), abs=0.02)
+
+
+def test_discrete_has_no_actor():
+    model = SoftQLearning("MlpPolicy", "CartPole-v1", **SMALL).learn(20)
+    assert model.actor is None and not [name for name in model.policy.state_dict() if "actor" in name]
+    networks = {name: getattr(model, name) for name in ("critic", "critic_target")}
+    replay_data, ent_coef = model.replay_buffer.sample(8), model._current_ent_coef()
+    assert moved(networks, lambda: model._update_critic(replay_data, None, ent_coef)) == {"critic"}
+    assert moved(networks, lambda: model._update_actor(replay_data.observations, None, ent_coef)) == set()
+    assert 0 < model.logger.name_to_value["train/entropy"] <= np.log(2) + 1e-6
+
+
+def test_discrete_critic_knows_which_action():
+    """Training on one action moves the Q-value that ``all_q_values`` reports for it, and ``forward`` reads the same one"""
+    model = SoftQLearning("MlpPolicy", DiscreteBandit(), seed=0, policy_kwargs={"net_arch": [32], "n_critics": 1})
+    observations = th.ones(4, 1)
+    all_q_values = model.critic.all_q_values(observations)
+    (q_values,) = model.critic(observations, th.arange(4)[:, None])
+    assert th.allclose(q_values[:, 0], all_q_values.diagonal())
+    assert all_q_values[0].unique().numel() == 4
+
+
+def test_discrete_spaces_start_at_zero():
+    env = DiscreteBandit()
+    env.action_space = spaces.Discrete(4, start=1)
+    with pytest.raises(ValueError, match="start at 0"):
+        SoftQLearning("MlpPolicy", env)
+    with pytest.raises(ValueError, match="share_features_extractor=True: without an actor"):
+        SoftQLearning("MlpPolicy", "CartPole-v1", policy_kwargs={"share_features_extractor": True})
+
+
+def test_wrong_action_space():
+    env = DiscreteBandit()
+    env.action_space = spaces.MultiBinary(4)
+    with pytest.raises(AssertionError, match=r"only supports .*Box.*Discrete.* as action spaces but MultiBinary"):
+        SoftQLearning("MlpPolicy", env)

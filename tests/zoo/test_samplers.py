@@ -2,14 +2,15 @@ import pytest
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 
-from sb3_maxent import DSPG
-from sb3_maxent.zoo import convert_dspg_params, sample_dspg_params
+from sb3_maxent import DSPG, SoftQLearning
+from sb3_maxent.zoo import CONVERTERS, SAMPLERS
 
 optuna = pytest.importorskip("optuna")
 
 N_TRIALS = 60
 WITHOUT_HER = {"using_her_replay_buffer": False, "her_kwargs": {}}
 WITH_HER = {"using_her_replay_buffer": True, "her_kwargs": {"n_sampled_goal": 4, "copy_info_dict": True}}
+PROBLEMS = [(0, WITHOUT_HER), (1, WITHOUT_HER), (6, WITHOUT_HER), (1, WITH_HER)]
 
 
 @pytest.fixture(scope="module")
@@ -18,49 +19,56 @@ def sampled(tmp_path_factory):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     cache = {}
 
-    def sample(n_actions, additional_args):
-        key = n_actions, additional_args["using_her_replay_buffer"]
-        if key not in cache:
+    def sample(key, n_actions, additional_args):
+        problem = key, n_actions, additional_args["using_her_replay_buffer"]
+        if problem not in cache:
             # A file: what --trial-id reads has been through JSON
             path = str(tmp_path_factory.mktemp("study") / "study.log")
             storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
             study = optuna.create_study(storage=storage, study_name="study", sampler=optuna.samplers.RandomSampler(seed=0))
-            returned = [sample_dspg_params(study.ask(), n_actions, 1, additional_args) for _ in range(N_TRIALS)]
+            returned = [SAMPLERS[key](study.ask(), n_actions, 1, additional_args) for _ in range(N_TRIALS)]
             storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
             trials = optuna.load_study(study_name="study", storage=storage).trials
-            cache[key] = list(zip(returned, trials, strict=True))
-        return cache[key]
+            cache[problem] = list(zip(returned, trials, strict=True))
+        return cache[problem]
 
     return sample
 
 
-@pytest.mark.parametrize("n_actions, additional_args", [(0, WITHOUT_HER), (1, WITHOUT_HER), (6, WITHOUT_HER), (1, WITH_HER)])
-def test_converter_returns_what_the_sampler_returned(sampled, n_actions, additional_args):
-    for hyperparams, trial in sampled(n_actions, additional_args):
-        assert convert_dspg_params(trial.params) == hyperparams
+@pytest.mark.parametrize("key", SAMPLERS)
+@pytest.mark.parametrize("n_actions, additional_args", PROBLEMS)
+def test_converter_returns_what_the_sampler_returned(sampled, key, n_actions, additional_args):
+    for hyperparams, trial in sampled(key, n_actions, additional_args):
+        assert CONVERTERS[key](trial.params) == hyperparams
 
 
-def test_converter_does_not_change_its_argument(sampled):
-    _, trial = sampled(1, WITH_HER)[0]
+@pytest.mark.parametrize("key", SAMPLERS)
+def test_converter_does_not_change_its_argument(sampled, key):
+    _, trial = sampled(key, 1, WITH_HER)[0]
     params = dict(trial.params)
-    convert_dspg_params(params)
+    CONVERTERS[key](params)
     assert params == trial.params
 
 
-def test_search_space(sampled):
-    trials = [hyperparams for hyperparams, _ in sampled(6, WITHOUT_HER)]
-    assert {trial["n_action_samples"] for trial in trials} == {4, 8, 16, 32, 64, 128}
+@pytest.mark.parametrize("key", SAMPLERS)
+def test_shared_search_space(sampled, key):
+    trials = [hyperparams for hyperparams, _ in sampled(key, 6, WITHOUT_HER)]
     assert {trial["batch_size"] for trial in trials} == {32, 64, 128, 256, 512, 1024}
     for trial in trials:
         assert 0.97 <= trial["gamma"] <= 0.9999
-        assert 0.1 <= trial["max_grad_norm"] <= 10
         assert 1 <= trial["train_freq"] == trial["gradient_steps"] <= 10
         assert trial["learning_rate"] != trial["qf_learning_rate"]
         assert set(trial["policy_kwargs"]) == {"net_arch"}
 
 
-def test_temperature_is_learned_or_fixed(sampled):
-    trials = [hyperparams for hyperparams, _ in sampled(6, WITHOUT_HER)]
+def test_dspg_search_space(sampled):
+    trials = [hyperparams for hyperparams, _ in sampled("dspg", 6, WITHOUT_HER)]
+    assert {trial["n_action_samples"] for trial in trials} == {4, 8, 16, 32, 64, 128}
+    assert all(0.1 <= trial["max_grad_norm"] <= 10 for trial in trials)
+
+
+def test_temperature_of_dspg_is_learned_or_fixed(sampled):
+    trials = [hyperparams for hyperparams, _ in sampled("dspg", 6, WITHOUT_HER)]
     learned = [trial for trial in trials if trial["ent_coef"] == "auto"]
     fixed = [trial for trial in trials if trial["ent_coef"] != "auto"]
     assert len(learned) > N_TRIALS / 4
@@ -70,44 +78,69 @@ def test_temperature_is_learned_or_fixed(sampled):
 
 
 def test_target_entropy_is_left_alone_without_action_dimension(sampled):
-    trials = [hyperparams for hyperparams, _ in sampled(0, WITHOUT_HER)]
+    trials = [hyperparams for hyperparams, _ in sampled("dspg", 0, WITHOUT_HER)]
     assert "auto" in {trial["ent_coef"] for trial in trials}
     assert not any("target_entropy" in trial for trial in trials)
 
 
-def test_true_values_are_displayed(sampled):
-    for hyperparams, trial in sampled(6, WITHOUT_HER):
-        assert trial.user_attrs == {name: hyperparams[name] for name in ("gamma", "batch_size", "n_action_samples")}
+def test_softqlearning_search_space(sampled):
+    trials = [hyperparams for hyperparams, _ in sampled("softqlearning", 6, WITHOUT_HER)]
+    for name in ("n_particles", "n_value_samples"):
+        assert {trial[name] for trial in trials} == {8, 16, 32, 64}
+        # Discrete actions: no particles
+        assert not any(name in trial for trial, _ in sampled("softqlearning", 0, WITHOUT_HER))
+    temperatures = [trial["ent_coef"] for trial in trials]
+    assert 0.001 <= min(temperatures) < 0.01 and 1 < max(temperatures) <= 10
 
 
-def test_constructor_accepts_every_configuration(sampled):
-    for hyperparams, _ in sampled(1, WITHOUT_HER):
+@pytest.mark.parametrize(
+    "key, names",
+    [
+        ("dspg", ("gamma", "batch_size", "n_action_samples")),
+        ("softqlearning", ("gamma", "batch_size", "n_particles", "n_value_samples")),
+    ],
+)
+def test_true_values_are_displayed(sampled, key, names):
+    for hyperparams, trial in sampled(key, 6, WITHOUT_HER):
+        assert trial.user_attrs == {name: hyperparams[name] for name in names}
+
+
+def check_accepted(model, hyperparams):
+    for name in ("n_action_samples", "n_particles", "n_value_samples", "max_grad_norm", "ent_coef", "gamma", "batch_size"):
+        assert name not in hyperparams or getattr(model, name) == hyperparams[name]
+    assert (model.lr_schedule(1), model.qf_lr_schedule(1)) == (hyperparams["learning_rate"], hyperparams["qf_learning_rate"])
+
+
+def test_dspg_accepts_every_configuration(sampled):
+    for hyperparams, _ in sampled("dspg", 1, WITHOUT_HER):
         model = DSPG("MlpPolicy", "Pendulum-v1", buffer_size=1, device="cpu", **hyperparams)
-        assert {name: getattr(model, name) for name in ("n_action_samples", "max_grad_norm", "ent_coef", "gamma")} == {
-            name: hyperparams[name] for name in ("n_action_samples", "max_grad_norm", "ent_coef", "gamma")
-        }
+        check_accepted(model, hyperparams)
         assert model.target_entropy == hyperparams.get("target_entropy", -1.0)
-        assert (model.lr_schedule(1), model.qf_lr_schedule(1)) == (
-            hyperparams["learning_rate"],
-            hyperparams["qf_learning_rate"],
-        )
 
 
-def test_constructor_accepts_every_configuration_with_her(sampled):
+@pytest.mark.parametrize("n_actions, env_id", [(1, "Pendulum-v1"), (0, "CartPole-v1")])
+def test_softqlearning_accepts_every_configuration(sampled, n_actions, env_id):
+    for hyperparams, _ in sampled("softqlearning", n_actions, WITHOUT_HER):
+        check_accepted(SoftQLearning("MlpPolicy", env_id, buffer_size=1, device="cpu", **hyperparams), hyperparams)
+
+
+@pytest.mark.parametrize("algorithm", [DSPG, SoftQLearning])
+def test_constructor_accepts_every_configuration_with_her(sampled, algorithm):
     env = BitFlippingEnv(n_bits=1, continuous=True)
-    for hyperparams, _ in sampled(1, WITH_HER):
+    for hyperparams, _ in sampled(algorithm.__name__.lower(), 1, WITH_HER):
         kwargs = {"replay_buffer_class": HerReplayBuffer, "buffer_size": 10, "device": "cpu", **hyperparams}
-        model = DSPG("MultiInputPolicy", env, **kwargs)
+        model = algorithm("MultiInputPolicy", env, **kwargs)
         assert isinstance(model.replay_buffer, HerReplayBuffer)
         assert model.replay_buffer.n_sampled_goal == hyperparams["replay_buffer_kwargs"]["n_sampled_goal"] <= 5
         # From the hyperparameter file, not tuned
         assert model.replay_buffer.copy_info_dict
 
 
-def test_registered_in_the_real_zoo():
+@pytest.mark.parametrize("key", SAMPLERS)
+def test_registered_in_the_real_zoo(key):
     from rl_zoo3.exp_manager import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 
     from sb3_maxent import zoo
 
     zoo.register()
-    assert (HYPERPARAMS_SAMPLER["dspg"], HYPERPARAMS_CONVERTER["dspg"]) == (sample_dspg_params, convert_dspg_params)
+    assert (HYPERPARAMS_SAMPLER[key], HYPERPARAMS_CONVERTER[key]) == (SAMPLERS[key], CONVERTERS[key])
