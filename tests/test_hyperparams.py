@@ -89,4 +89,4 @@ def test_softqlearning_paper_settings():
             **{"target_update_interval": 1000, "value_proposal": "uniform", "particle_space": "reference", "gamma": 0.99},
         }
         assert {key: entry[key] for key in expected} == expected
-        assert eval(entry["policy_kwargs"]) == {"net_arch": [128, 128], "n_critics": 1, "action_layer": 0}
+        assert eval(entry["policy_kwargs"]) == {"net_arch": [128, 128], "n_critics": 1, "action_layer": 0, "noise_layer": 0}

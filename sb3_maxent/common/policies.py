@@ -34,7 +34,7 @@ class MaxEntPolicy(SACPolicy):
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Box,
+        action_space: spaces.Space,
         lr_schedule: Schedule,
         *,
         action_layer: int = -1,
@@ -50,7 +50,7 @@ class MaxEntPolicy(SACPolicy):
         self.evaluation_precision = evaluation_precision
         super().__init__(
             observation_space,
-            action_space,
+            action_space,  # type: ignore[arg-type]
             lr_schedule,
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,

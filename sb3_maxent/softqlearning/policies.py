@@ -34,7 +34,9 @@ class Actor(BasePolicy):
     :param features_dim: Number of features
     :param activation_fn: Activation function
     :param normalize_images: Whether to divide images by 255
-    :raises ValueError: If there is no hidden layer
+    :param noise_layer: Index of the hidden layer that the noise enters: 0 with the features, as in the authors' code, -1 the
+        last one. The later, the cheaper are many samples per state.
+    :raises ValueError: If there is no such layer
     """
 
     deterministic_noise: th.Tensor
@@ -48,6 +50,7 @@ class Actor(BasePolicy):
         features_dim: int,
         activation_fn: type[nn.Module] = nn.ReLU,
         normalize_images: bool = True,
+        noise_layer: int = -1,
     ):
         super().__init__(
             observation_space,
@@ -58,14 +61,26 @@ class Actor(BasePolicy):
         )
         if len(net_arch) == 0:
             raise ValueError(f"net_arch={net_arch}: the sampling network needs at least one hidden layer")
-        self.net_arch, self.features_dim, self.activation_fn = net_arch, features_dim, activation_fn
+        if not -len(net_arch) <= noise_layer < len(net_arch):
+            raise ValueError(f"noise_layer={noise_layer} is not a hidden layer of the sampling network's net_arch={net_arch}")
+        self.net_arch, self.features_dim, self.activation_fn, self.noise_layer = (
+            net_arch,
+            features_dim,
+            activation_fn,
+            noise_layer,
+        )
         self.noise_dim = get_action_dim(action_space)
         self.register_buffer("deterministic_noise", th.randn(N_CANDIDATES, self.noise_dim))
-        self.features_layer = nn.Linear(features_dim, net_arch[0])
-        self.noise_layer = nn.Linear(self.noise_dim, net_arch[0], bias=False)
-        self.network = nn.Sequential(activation_fn(), *create_mlp(net_arch[0], self.noise_dim, net_arch[1:], activation_fn))
-        for module in self.network:
+        layer = noise_layer % len(net_arch)
+        widths = [features_dim, *net_arch]
+        trunk = create_mlp(features_dim, -1, net_arch[:layer], activation_fn)
+        self.features_network = nn.Sequential(*trunk, nn.Linear(widths[layer], net_arch[layer]))
+        self.noise_network = nn.Linear(self.noise_dim, net_arch[layer], bias=False)
+        head = create_mlp(net_arch[layer], self.noise_dim, net_arch[layer + 1 :], activation_fn)
+        self.head = nn.Sequential(activation_fn(), *head)
+        for module in self.head:
             if isinstance(module, nn.ReLU):
+                # As in the critic: a second copy of a hidden layer of all samples costs more than the product that made it
                 module.inplace = True
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -82,15 +97,16 @@ class Actor(BasePolicy):
         :param noise: Standard normal noise, shape (batch, samples, action)
         :return: Actions before tanh, shape (batch, samples, action)
         """
-        features = self.features_layer(self.extract_features(obs, self.features_extractor)).unsqueeze(1)  # (batch, 1, hidden)
+        features = self.extract_features(obs, self.features_extractor)  # (batch, features)
+        features = self.features_network(features).unsqueeze(1)  # (batch, 1, hidden)
         if th.is_grad_enabled():
             return self._transform(features, noise)
         # As many states at a time as stay in cache, as in the critic
-        chunk = chunk_size(noise, self.net_arch[0])
+        chunk = chunk_size(noise, self.noise_network.out_features)
         return th.cat([self._transform(*parts) for parts in zip(features.split(chunk), noise.split(chunk), strict=True)])
 
     def _transform(self, features: th.Tensor, noise: th.Tensor) -> th.Tensor:
-        return self.network(self.noise_layer(noise).add_(features))  # (batch, samples, action)
+        return self.head(self.noise_network(noise).add_(features))  # (batch, samples, action)
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -126,7 +142,7 @@ class Actor(BasePolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        names = ("net_arch", "features_extractor", "features_dim", "activation_fn")
+        names = ("net_arch", "features_extractor", "features_dim", "activation_fn", "noise_layer")
         return {**data, **{name: getattr(self, name) for name in names}}
 
 
@@ -139,12 +155,26 @@ class SoftQLearningPolicy(MaxEntPolicy):
     :param observation_space: Observation space
     :param action_space: Action space, ``Box`` or ``Discrete``
     :param lr_schedule: Learning rate schedule
+    :param noise_layer: Hidden layer of the sampling network that the noise enters: 0 next to the features, -1 (default) the
+        last one, see :class:`Actor`
     :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
     :raises ValueError: If an argument has no meaning
     """
 
     actor: Actor | None  # type: ignore[assignment]
     ent_coef: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *,
+        noise_layer: int = -1,
+        **kwargs: Any,
+    ):
+        self.noise_layer = noise_layer
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         # The temperature belongs to the policy of discrete actions: it acts the same when saved and loaded on its own
@@ -165,7 +195,8 @@ class SoftQLearningPolicy(MaxEntPolicy):
         )
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:  # type: ignore[override]
-        return Actor(**self._update_features_extractor(self.net_args, features_extractor)).to(self.device)
+        actor_kwargs = self._update_features_extractor(self.net_args, features_extractor)
+        return Actor(**actor_kwargs, noise_layer=self.noise_layer).to(self.device)
 
     def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
         """
@@ -195,6 +226,9 @@ class SoftQLearningPolicy(MaxEntPolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self.best_actions(observation) if deterministic else self.sample_actions(observation, 1).squeeze(1)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "noise_layer": self.noise_layer}
 
     def set_training_mode(self, mode: bool) -> None:
         """

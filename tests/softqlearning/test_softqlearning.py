@@ -67,14 +67,16 @@ def test_the_loss_moves_the_updated_half_along_the_stein_direction():
     assert model.actor.pre_tanh(observations, zero_noise).mean() > before + 0.01
 
 
-def test_initial_actions_spread_over_the_box():
+@pytest.mark.parametrize("noise_layer", [0, -1])
+@pytest.mark.parametrize("n_features", [2, 105])
+def test_initial_actions_spread_over_the_box(n_features, noise_layer):
     """However many features there are, which PyTorch's own initialisation does not do"""
-    for n_features in (2, 105):
-        env = TimeLimit(QuadraticBandit(action_dim=3), 5)
-        env.unwrapped.observation_space = type(env.observation_space)(-1, 1, (n_features,))
-        model = SoftQLearning("MlpPolicy", env, n_particles=4, buffer_size=10, seed=0)
-        observations = np.random.default_rng(0).normal(size=(30, n_features)).astype(np.float32)
-        assert model.sample_actions(observations, 200).std(axis=1).mean() > 0.2
+    env = TimeLimit(QuadraticBandit(action_dim=3), 5)
+    env.unwrapped.observation_space = type(env.observation_space)(-1, 1, (n_features,))
+    policy_kwargs = {"noise_layer": noise_layer}
+    model = SoftQLearning("MlpPolicy", env, n_particles=4, buffer_size=10, seed=0, policy_kwargs=policy_kwargs)
+    observations = np.random.default_rng(0).normal(size=(30, n_features)).astype(np.float32)
+    assert model.sample_actions(observations, 200).std(axis=1).mean() > 0.2
 
 
 def test_sample_actions():
@@ -102,6 +104,7 @@ def test_sample_actions():
         ({"value_proposal": "policy"}, r"value_proposal='policy' is not one of \('mixture', 'uniform'\)"),
         ({"particle_space": "action"}, r"particle_space='action' is not one of \('pre_tanh', 'reference'\)"),
         ({"policy_kwargs": {"net_arch": []}}, "needs at least one hidden layer"),
+        ({"policy_kwargs": {"net_arch": [8, 8], "noise_layer": 2}}, "noise_layer=2 is not a hidden layer"),
     ],
 )
 def test_bad_arguments(arguments, message):
