@@ -63,12 +63,8 @@ class Actor(BasePolicy):
             raise ValueError(f"net_arch={net_arch}: the sampling network needs at least one hidden layer")
         if not -len(net_arch) <= noise_layer < len(net_arch):
             raise ValueError(f"noise_layer={noise_layer} is not a hidden layer of the sampling network's net_arch={net_arch}")
-        self.net_arch, self.features_dim, self.activation_fn, self.noise_layer = (
-            net_arch,
-            features_dim,
-            activation_fn,
-            noise_layer,
-        )
+        self.net_arch, self.features_dim = net_arch, features_dim
+        self.activation_fn, self.noise_layer = activation_fn, noise_layer
         self.noise_dim = get_action_dim(action_space)
         self.register_buffer("deterministic_noise", th.randn(N_CANDIDATES, self.noise_dim))
         layer = noise_layer % len(net_arch)
@@ -82,7 +78,7 @@ class Actor(BasePolicy):
             if isinstance(module, nn.ReLU):
                 # As in the critic: a second copy of a hidden layer of all samples costs more than the product that made it
                 module.inplace = True
-        for module in self.modules():
+        for module in (*self.features_network, self.noise_network, *self.head):
             if isinstance(module, nn.Linear):
                 # Keeps the size of what passes through, where PyTorch's own initialisation shrinks it sixfold per layer
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")

@@ -79,6 +79,14 @@ def test_initial_actions_spread_over_the_box(n_features, noise_layer):
     assert model.sample_actions(observations, 200).std(axis=1).mean() > 0.2
 
 
+def test_features_extractor_keeps_its_own_initialisation():
+    env = FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=False)
+    model = SoftQLearning("CnnPolicy", env, n_particles=4, buffer_size=10, seed=0)
+    linear = model.actor.features_extractor.linear[0]
+    # PyTorch's: biases, and weights below one over the root of the inputs
+    assert linear.bias.abs().max() > 0 and linear.weight.abs().max() <= linear.in_features**-0.5
+
+
 def test_sample_actions():
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", **SMALL)
     single, batch = model.sample_actions(np.zeros(3, np.float32), 7), model.sample_actions(np.zeros((5, 3), np.float32), 7)

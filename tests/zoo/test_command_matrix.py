@@ -41,6 +41,10 @@ TRAIN_HER = f"train {HER} --seed 1 --num-threads 1 --eval-freq -1 -conf her.yml"
 HER_STUDY = "--storage her.log --study-name her"
 TUNE = "--optimize --n-trials 2 --n-evaluations 1 --no-optim-plots"
 
+SOFT = "--algo softqlearning --env MultiGoal-v0"
+TRAIN_SOFT = f"train {SOFT} --seed 1 --num-threads 1 --eval-freq -1"
+SOFT_STUDY = "--storage soft.log --study-name soft"
+
 # Run with two seeds, before the table below
 BASE = f"{TRAIN} -f logs -n 450 --eval-freq 200 --eval-episodes 2 --save-freq 200 --save-replay-buffer {SMALL}"
 BASE_FILES = [
@@ -142,6 +146,33 @@ CASES = [
         "plot_from_file",
         ["plots.all_plots -a dspg -e Pendulum-v1 -f logs --no-display -o file", "plots.plot_from_file -i file.pkl -o figure"],
         file="figure*",
+    ),
+    Case(
+        "Soft Q-learning, our environment",
+        [f"{TRAIN_SOFT} -f soft -n 60 {SMALL}", f"enjoy {SOFT} -f soft --no-render -n 60"],
+        "Mean reward",
+        "soft/softqlearning/*/MultiGoal-v0.zip",
+        options="-W error",
+    ),
+    Case(
+        "Soft Q-learning, --gym-packages",
+        [f"{TRAIN_SOFT} -f soft_packages -n 60 {SMALL} --gym-packages sb3_maxent"],
+        "hyperparams/softqlearning.yml",
+        "soft_packages/softqlearning/*/MultiGoal-v0.zip",
+    ),
+    Case(
+        "Soft Q-learning, optimize and --trial-id",
+        [
+            f"{TRAIN_SOFT} -f soft_tuning -n 60 {TUNE} {SOFT_STUDY} {SMALL}",
+            f"{TRAIN_SOFT} -f soft_tuned -n 60 {SOFT_STUDY} --trial-id 1",
+        ],
+        "Loading from Optuna study",
+        "soft_tuned/softqlearning/*/MultiGoal-v0.zip",
+    ),
+    Case(
+        "Soft Q-learning, discrete actions",
+        [f"{TRAIN_SOFT.replace('MultiGoal-v0', 'CartPole-v1')} -f discrete -n 60 {SMALL}"],
+        file="discrete/softqlearning/*/CartPole-v1.zip",
     ),
     Case(
         "SAC is untouched", [f"{TRAIN.replace('dspg', 'sac')} -f sac -n 60"], "rl_zoo3/hyperparams/sac.yml", "sac/sac/*/*.zip"
