@@ -19,10 +19,16 @@ from stable_baselines3.common.utils import LinearSchedule
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.envs import MultiGoalEnv
 
-N_STEPS = 20_000
+N_STEPS = 25_000
 STATES = [(-2.5, 0.0), (0.0, 0.0), (2.5, 2.5)]
 # hyperparams/softqlearning.yml explains them
-SHARED = {"learning_rate": LinearSchedule(2e-3, 0.0, 1.0), "learning_starts": 10_000, "batch_size": 128, "seed": 0}
+SHARED = {
+    "learning_rate": LinearSchedule(2e-3, 0.0, 1.0),
+    "learning_starts": 10_000,
+    "batch_size": 128,
+    "tau": 0.01,
+    "seed": 0,
+}
 NETWORK = {"net_arch": [128, 128], "n_critics": 1}
 TEMPERATURE = 10.0
 

@@ -14,7 +14,6 @@ from sb3_maxent.functional.policy_gradients import ent_coef_loss, score_function
 from sb3_maxent.functional.proposals import mixture_proposal, uniform_proposal
 from sb3_maxent.functional.shapes import check_shapes
 from sb3_maxent.functional.stein import (
-    Kernel,
     median_bandwidth,
     mixed_space_score,
     pre_tanh_score,
@@ -24,7 +23,6 @@ from sb3_maxent.functional.stein import (
 from sb3_maxent.functional.values import critic_loss, soft_value, soft_value_discrete, soft_value_importance, td_target
 
 __all__ = [
-    "Kernel",
     "check_shapes",
     "critic_loss",
     "ent_coef_loss",

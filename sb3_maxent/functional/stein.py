@@ -1,7 +1,6 @@
 """Stein variational gradient descent: a direction that moves particles towards a density known by its score."""
 
 import math
-from typing import NamedTuple
 
 import torch as th
 
@@ -9,18 +8,6 @@ from sb3_maxent.functional.shapes import check_shapes
 
 # Particles that coincide would make the bandwidth zero
 MIN_BANDWIDTH = 1e-3
-
-
-class Kernel(NamedTuple):
-    r"""
-    A kernel between fixed particles :math:`x_i` and updated particles :math:`y_j`.
-
-    :param values: :math:`\kappa(x_i, y_j)`, shape (batch, fixed, updated)
-    :param gradient: :math:`\nabla_{x_i} \kappa(x_i, y_j)`, shape (batch, fixed, updated, action)
-    """
-
-    values: th.Tensor
-    gradient: th.Tensor
 
 
 def median_bandwidth(squared_distances: th.Tensor) -> th.Tensor:
@@ -44,7 +31,7 @@ def median_bandwidth(squared_distances: th.Tensor) -> th.Tensor:
     return (median / math.log(n_fixed)).clamp(min=MIN_BANDWIDTH)[:, None, None]  # (batch, 1, 1)
 
 
-def rbf_kernel(fixed: th.Tensor, updated: th.Tensor) -> Kernel:
+def rbf_kernel(fixed: th.Tensor, updated: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     r"""
     Gaussian kernel :math:`\kappa(x, y) = \exp(-\|x - y\|^2 / h)` with the median bandwidth of each state.
 
@@ -52,39 +39,44 @@ def rbf_kernel(fixed: th.Tensor, updated: th.Tensor) -> Kernel:
 
     :param fixed: Particles that carry the score, shape (batch, fixed, action)
     :param updated: Particles to be moved, disjoint from the fixed ones, shape (batch, updated, action)
-    :return: Kernel values and gradients in the fixed particles
+    :return: Kernel values, shape (batch, fixed, updated), and bandwidth, shape (batch, 1, 1)
     :raises ValueError: If a shape is wrong or there are fewer than two fixed particles
     """
     check_shapes((fixed, "batch fixed action"), (updated, "batch updated action"))
-    difference = fixed.unsqueeze(2) - updated.unsqueeze(1)  # (batch, fixed, updated, action)
-    squared_distances = difference.square().sum(dim=-1)  # (batch, fixed, updated)
+    # From inner products, around the mean for precision: no tensor of fixed x updated x action. Rounding can make a distance
+    # of zero negative
+    mean = fixed.mean(dim=1, keepdim=True)  # (batch, 1, action)
+    fixed, updated = fixed - mean, updated - mean
+    squared_norms = fixed.square().sum(dim=-1).unsqueeze(2) + updated.square().sum(dim=-1).unsqueeze(1)
+    squared_distances = (squared_norms - 2 * fixed @ updated.mT).clamp(min=0)  # (batch, fixed, updated)
     bandwidth = median_bandwidth(squared_distances)  # (batch, 1, 1)
-    values = th.exp(-squared_distances / bandwidth)  # (batch, fixed, updated)
-    gradient = (-2 / bandwidth * values).unsqueeze(-1) * difference  # (batch, fixed, updated, action)
-    return Kernel(values, gradient)
+    return th.exp(-squared_distances / bandwidth), bandwidth
 
 
-def stein_variational_gradient(score: th.Tensor, kernel: Kernel) -> th.Tensor:
+def stein_variational_gradient(score: th.Tensor, fixed: th.Tensor, updated: th.Tensor) -> th.Tensor:
     r"""
     Direction in which the updated particles approach the target density.
 
     .. math:: \Delta_j = \frac{1}{K} \sum_{i=1}^{K} \left[ \kappa(x_i, y_j) \nabla_{x_i} \log p(x_i)
-        + \nabla_{x_i} \kappa(x_i, y_j) \right]
+        + \nabla_{x_i} \kappa(x_i, y_j) \right],
+        \quad \nabla_{x_i} \kappa(x_i, y_j) = \frac{2}{h} (y_j - x_i) \, \kappa(x_i, y_j)
 
     The first term moves particles to where the density is high, the second apart.
 
     Paper: https://arxiv.org/abs/1702.08165 (equation 13)
 
     :param score: Gradient of the log density at the fixed particles, shape (batch, fixed, action)
-    :param kernel: Kernel between fixed and updated particles
+    :param fixed: Particles that carry the score, shape (batch, fixed, action)
+    :param updated: Particles to be moved, disjoint from the fixed ones, shape (batch, updated, action)
     :return: Direction, shape (batch, updated, action)
-    :raises ValueError: If a shape is wrong
+    :raises ValueError: If a shape is wrong or there are fewer than two fixed particles
     """
-    check_shapes(
-        (score, "batch fixed action"), (kernel.values, "batch fixed updated"), (kernel.gradient, "batch fixed updated action")
-    )
-    attraction = th.einsum("bfu,bfa->bua", kernel.values, score)  # (batch, updated, action)
-    return (attraction + kernel.gradient.sum(dim=1)) / score.shape[1]  # (batch, updated, action), eq. 13
+    check_shapes((score, "batch fixed action"), (fixed, "batch fixed action"))
+    values, bandwidth = rbf_kernel(fixed, updated)  # (batch, fixed, updated), (batch, 1, 1)
+    attraction = values.mT @ score  # (batch, updated, action)
+    weights = values.sum(dim=1).unsqueeze(2)  # (batch, updated, 1)
+    repulsion = 2 / bandwidth * (weights * updated - values.mT @ fixed)  # (batch, updated, action)
+    return (attraction + repulsion) / score.shape[1]  # (batch, updated, action), eq. 13
 
 
 def pre_tanh_score(actions: th.Tensor, q_gradient: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:

@@ -15,7 +15,6 @@ from sb3_maxent.functional import (
     mixed_space_score,
     mixture_proposal,
     pre_tanh_score,
-    rbf_kernel,
     soft_value_discrete,
     soft_value_importance,
     stein_variational_gradient,
@@ -240,10 +239,9 @@ class SoftQLearning(MaxEntAlgorithm):
         (q_gradient,) = th.autograd.grad(q_values.sum(), actions)  # (batch, particles / 2, action)
         actions = actions.detach()
         if self.particle_space == "reference":
-            updated = th.tanh(updated)
-            score, kernel = mixed_space_score(actions, q_gradient, ent_coef), rbf_kernel(actions, updated.detach())
+            fixed, updated, score = actions, th.tanh(updated), mixed_space_score(actions, q_gradient, ent_coef)
         else:
-            score, kernel = pre_tanh_score(actions, q_gradient, ent_coef), rbf_kernel(fixed, updated.detach())
-        direction = stein_variational_gradient(score, kernel)  # (batch, particles / 2, action), eq. 13
+            score = pre_tanh_score(actions, q_gradient, ent_coef)  # (batch, particles / 2, action)
+        direction = stein_variational_gradient(score, fixed, updated.detach())  # (batch, particles / 2, action), eq. 13
         # The gradient of the loss in the parameters is minus the direction through the network, eq. 14
         return -(direction * updated).sum(dim=-1).mean(), None
