@@ -23,11 +23,8 @@ N_STEPS = 25_000
 STATES = [(-2.5, 0.0), (0.0, 0.0), (2.5, 2.5)]
 # hyperparams/softqlearning.yml explains them
 SHARED = {
-    "learning_rate": LinearSchedule(2e-3, 0.0, 1.0),
-    "learning_starts": 10_000,
-    "batch_size": 128,
-    "tau": 0.01,
-    "seed": 0,
+    **{"learning_rate": LinearSchedule(2e-3, 0.0, 1.0), "learning_starts": 10_000, "batch_size": 128, "tau": 0.01},
+    **{"seed": 0, "device": "cpu"},
 }
 NETWORK = {"net_arch": [128, 128], "n_critics": 1}
 TEMPERATURE = 10.0
@@ -38,16 +35,16 @@ def make_models() -> dict[str, BaseAlgorithm]:
     joint = {**NETWORK, "action_layer": 0}
     noise = NormalActionNoise(np.zeros(2), 0.3 * np.ones(2))
     return {
-        "SoftQLearning": SoftQLearning("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=joint, **SHARED),
-        "DSPG": DSPG("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=joint, **SHARED),
-        "SAC": SAC("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=NETWORK, **SHARED),
-        "DDPG": DDPG("MlpPolicy", "MultiGoal-v0", action_noise=noise, policy_kwargs=NETWORK, **SHARED),
+        "SoftQLearning": SoftQLearning("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=dict(joint), **SHARED),
+        "DSPG": DSPG("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=dict(joint), **SHARED),
+        "SAC": SAC("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=dict(NETWORK), **SHARED),
+        "DDPG": DDPG("MlpPolicy", "MultiGoal-v0", action_noise=noise, policy_kwargs=dict(NETWORK), **SHARED),
     }
 
 
 def rollouts(model: BaseAlgorithm, n_rollouts: int) -> tuple[list[np.ndarray], np.ndarray]:
     """
-    Act at random as in training.
+    Act with the stochastic policy (DDPG's has no randomness).
 
     :param model: The model
     :param n_rollouts: Number of episodes
@@ -82,11 +79,12 @@ def q_values(model: BaseAlgorithm, state: tuple[float, float], actions: np.ndarr
     return th.cat(values, dim=1).amin(dim=1).numpy()
 
 
-def draw(models: dict[str, BaseAlgorithm]) -> Figure:
+def draw(models: dict[str, BaseAlgorithm], n_rollouts: int = 100) -> Figure:
     """
     One column for each model.
 
     :param models: Trained models by name
+    :param n_rollouts: Number of paths
     :return: The figure
     """
     figure = Figure(figsize=(3 * len(models), 12), layout="constrained")
@@ -95,7 +93,7 @@ def draw(models: dict[str, BaseAlgorithm]) -> Figure:
     cost = ((plane[:, :, None] - MultiGoalEnv.goals) ** 2).sum(axis=-1).min(axis=-1)  # (100, 100)
     box = np.stack(np.meshgrid(*[np.linspace(-1, 1, 50)] * 2), axis=-1)  # (50, 50, 2)
     for column, (name, model) in zip(panels.T, models.items(), strict=True):
-        paths, shares = rollouts(model, 100)
+        paths, shares = rollouts(model, n_rollouts)
         column[0].contour(plane[..., 0], plane[..., 1], cost, 20, colors="lightgray", linewidths=0.8)
         column[0].plot(*MultiGoalEnv.goals.T, "ro", markersize=10)
         for path in paths:

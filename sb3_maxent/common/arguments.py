@@ -15,25 +15,27 @@ def make_schedule(value: float | str | Schedule, name: str) -> Schedule:
 
     RL Zoo converts strings such as ``"lin_3e-4"`` for ``learning_rate`` only, so this does it for our own arguments.
 
-    :param value: A number, a function of the remaining progress (from 1 to 0), or ``"lin_x"``:
-        linearly from x to zero. A number in a string is accepted too: YAML reads ``3e-4`` as one.
+    :param value: A number, a function of the remaining progress (from 1 to 0), ``"lin_x"``, linearly from x to zero, or
+        ``"lin_x_y"``, linearly from x to y. A number in a string is accepted too: YAML reads ``3e-4`` as one.
     :param name: Name of the argument, for the message
     :return: The schedule
     :raises ValueError: If the string or the number has no meaning as a schedule
     """
     if callable(value):
         return FloatSchedule(value)
+    linear = isinstance(value, str) and value.startswith("lin_")
     try:
-        number = float(value.removeprefix("lin_")) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0.0 <= number < float("inf"):
+        numbers = [float(number) for number in str(value).removeprefix("lin_").split("_")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 1 + linear or not all(0.0 <= number < float("inf") for number in numbers):
         raise ValueError(
-            f"{name}={value!r} is not a schedule: give a number >= 0, a function of the remaining progress or 'lin_x'"
+            f"{name}={value!r} is not a schedule: give a number >= 0, a function of the remaining progress, 'lin_x' "
+            "or 'lin_x_y'"
         )
-    if isinstance(value, str) and value.startswith("lin_"):
-        return FloatSchedule(LinearSchedule(number, 0.0, 1.0))
-    return FloatSchedule(number)
+    if linear:
+        return FloatSchedule(LinearSchedule(numbers[0], numbers[1] if len(numbers) == 2 else 0.0, 1.0))
+    return FloatSchedule(numbers[0])
 
 
 def check_count(value: int, name: str) -> None:
@@ -74,8 +76,8 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
         schedule = make_schedule(value, "ent_coef")
     except ValueError:
         schedule = None
-    # The end tells a constant from "lin_x", which a learned coefficient cannot follow
-    if schedule is None or (learned and schedule(0.0) <= 0):
+    # A learned coefficient cannot follow a schedule
+    if schedule is None or (learned and (schedule(1.0) <= 0 or "lin_" in str(ent_coef))):
         raise ValueError(
             f"ent_coef={ent_coef!r}: give a number >= 0, a schedule, 'auto', or 'auto_x' with an initial value x > 0"
         )

@@ -43,10 +43,7 @@ def rbf_kernel(fixed: th.Tensor, updated: th.Tensor) -> tuple[th.Tensor, th.Tens
     :raises ValueError: If a shape is wrong or there are fewer than two fixed particles
     """
     check_shapes((fixed, "batch fixed action"), (updated, "batch updated action"))
-    # From inner products, around the mean for precision: no tensor of fixed x updated x action. Rounding can make a distance
-    # of zero negative
-    mean = fixed.mean(dim=1, keepdim=True)  # (batch, 1, action)
-    fixed, updated = fixed - mean, updated - mean
+    # From inner products: no tensor of fixed x updated x action. Rounding can make a distance of zero negative
     squared_norms = fixed.square().sum(dim=-1).unsqueeze(2) + updated.square().sum(dim=-1).unsqueeze(1)
     squared_distances = (squared_norms - 2 * fixed @ updated.mT).clamp(min=0)  # (batch, fixed, updated)
     bandwidth = median_bandwidth(squared_distances)  # (batch, 1, 1)
@@ -72,6 +69,9 @@ def stein_variational_gradient(score: th.Tensor, fixed: th.Tensor, updated: th.T
     :raises ValueError: If a shape is wrong or there are fewer than two fixed particles
     """
     check_shapes((score, "batch fixed action"), (fixed, "batch fixed action"))
+    # Around the mean, where inner products are precise: the direction does not depend on the origin
+    mean = fixed.mean(dim=1, keepdim=True)  # (batch, 1, action)
+    fixed, updated = fixed - mean, updated - mean
     values, bandwidth = rbf_kernel(fixed, updated)  # (batch, fixed, updated), (batch, 1, 1)
     attraction = values.mT @ score  # (batch, updated, action)
     weights = values.sum(dim=1).unsqueeze(2)  # (batch, updated, 1)

@@ -22,8 +22,8 @@ class Actor(BasePolicy):
     State-conditioned sampling network: :math:`a = \tanh f(\xi; s)` with standard normal noise :math:`\xi`.
 
     It has no density that could be evaluated. Features and noise enter through a layer each, initialised by the number of
-    their own inputs, so that the actions spread over the box at first however many features there are: with one layer for
-    both, the noise of a few components would drown in a hundred features, and nothing would be explored.
+    their own inputs, so that the actions spread over the box at first however many features there are and however large: with
+    one layer for both, the noise of a few components would drown in a hundred features, and nothing would be explored.
 
     Paper: https://arxiv.org/abs/1702.08165 (section 3.3)
 
@@ -61,7 +61,7 @@ class Actor(BasePolicy):
         )
         if len(net_arch) == 0:
             raise ValueError(f"net_arch={net_arch}: the sampling network needs at least one hidden layer")
-        if not -len(net_arch) <= noise_layer < len(net_arch):
+        if not isinstance(noise_layer, int) or not -len(net_arch) <= noise_layer < len(net_arch):
             raise ValueError(f"noise_layer={noise_layer} is not a hidden layer of the sampling network's net_arch={net_arch}")
         self.net_arch, self.features_dim = net_arch, features_dim
         self.activation_fn, self.noise_layer = activation_fn, noise_layer
@@ -74,16 +74,42 @@ class Actor(BasePolicy):
         self.noise_network = nn.Linear(self.noise_dim, net_arch[layer], bias=False)
         head = create_mlp(net_arch[layer], self.noise_dim, net_arch[layer + 1 :], activation_fn)
         self.head = nn.Sequential(activation_fn(), *head)
-        for module in self.head:
-            if isinstance(module, nn.ReLU):
-                # As in the critic: a second copy of a hidden layer of all samples costs more than the product that made it
-                module.inplace = True
-        for module in (*self.features_network, self.noise_network, *self.head):
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # Keeps the size of the noise on its way, where PyTorch's own initialisation shrinks it sixfold per layer. The state's
+        # way keeps PyTorch's: observations are larger than noise, and would put the actions at the bounds
+        for module in (self.noise_network, *self.head):
             if isinstance(module, nn.Linear):
-                # Keeps the size of what passes through, where PyTorch's own initialisation shrinks it sixfold per layer
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.ReLU):
+                # As in the critic: a second copy of a hidden layer of all samples costs more than the product that made it
+                module.inplace = True
+
+    def hidden_features(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        What the states contribute to the layer that the noise enters, once for all samples of a state.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Features, shape (batch, 1, hidden)
+        """
+        features = self.extract_features(obs, self.features_extractor)  # (batch, features)
+        return self.features_network(features).unsqueeze(1)
+
+    def transform(self, features: th.Tensor, noise: th.Tensor) -> th.Tensor:
+        """
+        Turn noise into actions before the squash.
+
+        :param features: ``hidden_features`` of the states, shape (batch, 1, hidden)
+        :param noise: Standard normal noise, shape (batch, samples, action)
+        :return: Actions before tanh, shape (batch, samples, action)
+        """
+        # Without gradient as many states at a time as stay in cache, as in the critic
+        chunk = len(noise) if th.is_grad_enabled() else chunk_size(noise, self.noise_network.out_features)
+        parts = zip(features.split(chunk), noise.split(chunk), strict=True)
+        return th.cat([self.head(self.noise_network(some_noise).add_(some)) for some, some_noise in parts])
 
     def pre_tanh(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
         """
@@ -93,16 +119,7 @@ class Actor(BasePolicy):
         :param noise: Standard normal noise, shape (batch, samples, action)
         :return: Actions before tanh, shape (batch, samples, action)
         """
-        features = self.extract_features(obs, self.features_extractor)  # (batch, features)
-        features = self.features_network(features).unsqueeze(1)  # (batch, 1, hidden)
-        if th.is_grad_enabled():
-            return self._transform(features, noise)
-        # As many states at a time as stay in cache, as in the critic
-        chunk = chunk_size(noise, self.noise_network.out_features)
-        return th.cat([self._transform(*parts) for parts in zip(features.split(chunk), noise.split(chunk), strict=True)])
-
-    def _transform(self, features: th.Tensor, noise: th.Tensor) -> th.Tensor:
-        return self.head(self.noise_network(noise).add_(features))  # (batch, samples, action)
+        return self.transform(self.hidden_features(obs), noise)
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -134,6 +151,10 @@ class Actor(BasePolicy):
         return th.tanh(self.pre_tanh(obs, self.deterministic_noise.expand(batch_size_of(obs), -1, -1)))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        if deterministic:
+            raise ValueError(
+                "deterministic=True chooses by Q-values, which the actor does not know: ask the policy or the model"
+            )
         return self(observation)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -169,6 +190,8 @@ class SoftQLearningPolicy(MaxEntPolicy):
         noise_layer: int = -1,
         **kwargs: Any,
     ):
+        if kwargs.get("use_sde"):
+            raise ValueError("use_sde=True: gSDE is for Gaussian policies, the sampling network explores by itself")
         self.noise_layer = noise_layer
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 

@@ -179,13 +179,18 @@ class SoftQLearning(MaxEntAlgorithm):
         super()._check_hyperparameters()
         if isinstance(self.action_space, spaces.Discrete) and self.action_space.start != 0:
             raise ValueError(f"action_space={self.action_space}: SB3 supports Discrete spaces that start at 0 only")
+        if isinstance(self.action_space, spaces.Discrete) and self.action_noise is not None:
+            raise ValueError(f"action_noise={self.action_noise!r} has no meaning for Discrete actions, leave it out")
         if self._learn_ent_coef:
             raise ValueError(
                 f"ent_coef={self.ent_coef!r}: Soft Q-learning cannot learn its temperature, because the sampling network has "
                 "no density and so no entropy to compare with a target. Give a positive number or a schedule"
             )
         if not min(self.ent_coef_schedule(1.0), self.ent_coef_schedule(0.0)) > 0:
-            raise ValueError(f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that is positive to the end")
+            raise ValueError(
+                f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that is positive to the end, for instance "
+                "'lin_1_0.1'"
+            )
         check_count(self.n_particles, "n_particles")
         if self.n_particles < 4 or self.n_particles % 2 == 1:
             raise ValueError(f"n_particles={self.n_particles}: give an even number >= 4, half of the particles are fixed")
@@ -231,9 +236,10 @@ class SoftQLearning(MaxEntAlgorithm):
     def _actor_loss(self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> tuple[th.Tensor, None]:
         # Particles that move themselves would lose modes: one half carries the score, the other half follows it
         fixed_noise, updated_noise = noise.chunk(2, dim=1)  # (batch, particles / 2, action) each
+        features = self.actor.hidden_features(observations)  # (batch, 1, hidden)
         with th.no_grad():
-            fixed = self.actor.pre_tanh(observations, fixed_noise)  # (batch, particles / 2, action)
-        updated = self.actor.pre_tanh(observations, updated_noise)  # (batch, particles / 2, action)
+            fixed = self.actor.transform(features, fixed_noise)  # (batch, particles / 2, action)
+        updated = self.actor.transform(features, updated_noise)  # (batch, particles / 2, action)
         actions = th.tanh(fixed).requires_grad_()
         q_values = self.critic.q_values(observations, actions)  # (batch, particles / 2)
         (q_gradient,) = th.autograd.grad(q_values.sum(), actions)  # (batch, particles / 2, action)

@@ -12,6 +12,8 @@ from sb3_maxent.common.arguments import make_schedule, parse_ent_coef, parse_tar
         (0, 0.0, 0.0),
         ("3e-4", 3e-4, 3e-4),
         ("lin_3e-4", 3e-4, 1.5e-4),
+        ("lin_1_0.1", 1.0, 0.55),
+        ("lin_0.2_1", 0.2, 0.6),
         (lambda progress: progress**2, 1.0, 0.25),
         (LinearSchedule(1.0, 0.5, 1.0), 1.0, 0.75),
     ],
@@ -22,7 +24,23 @@ def test_schedules(value, start, half):
 
 
 @pytest.mark.parametrize(
-    "value", ["linear_3e-4", "lin_", "lin_-1", "cos_1e-3", "", -1e-3, float("nan"), float("inf"), None, [1]]
+    "value",
+    [
+        "linear_3e-4",
+        "lin_",
+        "lin_-1",
+        "lin_1_",
+        "lin_1_-1",
+        "lin_1_2_3",
+        "1_2",
+        "cos_1e-3",
+        "",
+        -1e-3,
+        float("nan"),
+        float("inf"),
+        None,
+        [1],
+    ],
 )
 def test_not_a_schedule(value):
     with pytest.raises(ValueError, match=r"qf_learning_rate=.* is not a schedule"):
@@ -43,7 +61,21 @@ def test_ent_coef(ent_coef, expected):
 
 @pytest.mark.parametrize(
     "ent_coef",
-    ["atuo", "auto_", "auto_0", "auto_-1", "auto-0.1", "autox", "auto_lin_1", "lin_x", -0.1, float("nan"), float("inf"), None],
+    [
+        "atuo",
+        "auto_",
+        "auto_0",
+        "auto_-1",
+        "auto-0.1",
+        "autox",
+        "auto_lin_1",
+        "auto_lin_1_0.5",
+        "lin_x",
+        -0.1,
+        float("nan"),
+        float("inf"),
+        None,
+    ],
 )
 def test_malformed_ent_coef(ent_coef):
     with pytest.raises(ValueError, match=r"ent_coef=.*: give a number >= 0, a schedule, 'auto', or 'auto_x'"):

@@ -27,7 +27,7 @@ def test_mixture_is_a_density_and_the_samples_have_it():
 
 
 def test_mixture_density_in_two_dimensions_integrates_to_one():
-    """The mean over uniform actions of the density, evaluated where the mixture did not sample"""
+    """Importance sampling of the constant 1 gives the volume of the box"""
     th.manual_seed(0)
     centres = th.rand(1, 5, 2, dtype=th.float64) * 2 - 1
     noise = th.rand(1, 400_000, 3, dtype=th.float64)

@@ -8,9 +8,11 @@ from scipy.stats import kstest
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_maxent import SoftQLearning
+from sb3_maxent.functional import mixed_space_score, pre_tanh_score, stein_variational_gradient
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
@@ -56,8 +58,27 @@ def test_gradient_isolation(particle_space, value_proposal):
     assert moved(networks, lambda: model._update_actor(replay_data.observations, noise.actions, ent_coef)) == {"actor"}
 
 
-def test_the_loss_moves_the_updated_half_along_the_stein_direction():
-    """One small gradient step on the loss raises its inner product with the direction: actions rise where Q rises"""
+@pytest.mark.parametrize("particle_space", ["pre_tanh", "reference"])
+def test_gradient_of_the_actor_loss(particle_space):
+    """The first half of the particles carries the score, and the Stein direction passes through the second half alone"""
+    kwargs = {**SMALL, "n_particles": 8}
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", ent_coef=0.5, particle_space=particle_space, **kwargs).learn(12)
+    observations, noise = th.randn(6, 3), th.randn(6, 8, 1)
+    model.critic.q_values = lambda obs, actions: actions.sin().sum(dim=-1)
+    loss, _ = model._actor_loss(observations, noise, th.tensor(0.5))
+    gradients = th.autograd.grad(loss, list(model.actor.parameters()))
+
+    particles = model.actor.pre_tanh(observations, noise)
+    actions = th.tanh(particles)
+    reference = particle_space == "reference"
+    score = (mixed_space_score if reference else pre_tanh_score)(actions, actions.cos(), 0.5).detach()[:, :4]
+    moved_particles = actions if reference else particles
+    direction = stein_variational_gradient(score, moved_particles.detach()[:, :4], moved_particles.detach()[:, 4:])
+    expected = th.autograd.grad(-(direction * moved_particles[:, 4:]).sum(dim=-1).mean(), list(model.actor.parameters()))
+    assert all(th.allclose(a, b, atol=1e-5) for a, b in zip(gradients, expected, strict=True))
+
+
+def test_actions_rise_where_q_rises():
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", ent_coef=0.01, learning_rate=1e-3, **SMALL).learn(10)
     model.critic.q_values = lambda obs, actions: actions.sum(dim=-1)
     observations, noise, zero_noise = th.randn(64, 3), th.randn(64, 4, 1), th.zeros(64, 1, 1)
@@ -69,14 +90,17 @@ def test_the_loss_moves_the_updated_half_along_the_stein_direction():
 
 @pytest.mark.parametrize("noise_layer", [0, -1])
 @pytest.mark.parametrize("n_features", [2, 105])
-def test_initial_actions_spread_over_the_box(n_features, noise_layer):
-    """However many features there are, which PyTorch's own initialisation does not do"""
+@pytest.mark.parametrize("scale", [0.1, 1, 4])
+def test_initial_actions_spread_over_the_box(scale, n_features, noise_layer):
+    """However many features there are and however large, which one initialisation for all layers does not do"""
     env = TimeLimit(QuadraticBandit(action_dim=3), 5)
     env.unwrapped.observation_space = type(env.observation_space)(-1, 1, (n_features,))
     policy_kwargs = {"noise_layer": noise_layer}
     model = SoftQLearning("MlpPolicy", env, n_particles=4, buffer_size=10, seed=0, policy_kwargs=policy_kwargs)
-    observations = np.random.default_rng(0).normal(size=(30, n_features)).astype(np.float32)
-    assert model.sample_actions(observations, 200).std(axis=1).mean() > 0.2
+    observations = scale * np.random.default_rng(0).normal(size=(30, n_features)).astype(np.float32)
+    actions = model.sample_actions(observations, 200)
+    assert actions.std(axis=1).mean() > 0.3
+    assert (np.abs(actions) > 0.99).mean() < 0.5
 
 
 def test_features_extractor_keeps_its_own_initialisation():
@@ -104,6 +128,8 @@ def test_sample_actions():
         ({"ent_coef": "auto"}, "cannot learn its temperature, because the sampling network has no density"),
         ({"ent_coef": 0}, "needs a temperature that is positive to the end"),
         ({"ent_coef": "lin_0.5"}, "ent_coef='lin_0.5': Soft Q-learning needs a temperature that is positive"),
+        ({"policy_kwargs": {"use_sde": True}}, "use_sde=True: gSDE is for Gaussian policies"),
+        ({"policy_kwargs": {"noise_layer": 0.5}}, "noise_layer=0.5 is not a hidden layer"),
         ({"ent_coef": "warm"}, "ent_coef='warm': give a number"),
         ({"n_particles": 5}, "n_particles=5: give an even number >= 4"),
         ({"n_particles": 2}, "n_particles=2: give an even number >= 4"),
@@ -259,6 +285,8 @@ def test_discrete_spaces_start_at_zero():
         SoftQLearning("MlpPolicy", env)
     with pytest.raises(ValueError, match="share_features_extractor=True: without an actor"):
         SoftQLearning("MlpPolicy", "CartPole-v1", policy_kwargs={"share_features_extractor": True})
+    with pytest.raises(ValueError, match=r"action_noise=.* has no meaning for Discrete actions"):
+        SoftQLearning("MlpPolicy", "CartPole-v1", action_noise=NormalActionNoise(np.zeros(1), np.ones(1)))
 
 
 def test_wrong_action_space():
