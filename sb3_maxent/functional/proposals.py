@@ -58,13 +58,26 @@ def mixture_proposal(centres: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, t
     near = (centre + bandwidth * th.special.ndtri(low + uniform * (high - low))).clamp(-1, 1)
     actions = th.where(choice < UNIFORM_SHARE, 2 * uniform - 1, near)  # (batch, samples, action)
 
+    log_near = _log_kernel_density(actions, centres, bandwidth, upper - lower) + math.log(1 - UNIFORM_SHARE)
+    log_uniform = th.full_like(log_near, math.log(UNIFORM_SHARE) - action_dim * math.log(2))
+    return actions, th.logaddexp(log_near, log_uniform)
+
+
+def _log_kernel_density(actions: th.Tensor, centres: th.Tensor, bandwidth: th.Tensor, mass: th.Tensor) -> th.Tensor:
+    """
+    Log of the mean density of normals around the centres, truncated to the box.
+
+    :param actions: Actions, shape (batch, samples, action)
+    :param centres: Centres, shape (batch, centres, action)
+    :param bandwidth: Standard deviation, shape (batch, 1, action)
+    :param mass: What each normal has inside the box, shape (batch, centres, action)
+    :return: Log density, shape (batch, samples)
+    """
     # Squared distances from inner products, around the mean for precision: no tensor of samples x centres x action
     mean = centres.mean(dim=1, keepdim=True)  # (batch, 1, action)
     scaled_actions, scaled_centres = (actions - mean) / bandwidth, (centres - mean) / bandwidth
     products = scaled_actions @ scaled_centres.mT  # (batch, samples, centres)
-    log_scale = th.log(bandwidth * (upper - lower)) + 0.5 * math.log(2 * math.pi)  # (batch, centres, action)
+    log_scale = th.log(bandwidth * mass) + 0.5 * math.log(2 * math.pi)  # (batch, centres, action)
     centre_part = (0.5 * scaled_centres.square() + log_scale).sum(dim=-1).unsqueeze(1)  # (batch, 1, centres)
-    log_near = products - centre_part - 0.5 * scaled_actions.square().sum(dim=-1, keepdim=True)  # (batch, samples, centres)
-    log_near = th.logsumexp(log_near, dim=2) + math.log((1 - UNIFORM_SHARE) / n_centres)  # (batch, samples)
-    log_uniform = th.full_like(log_near, math.log(UNIFORM_SHARE) - action_dim * math.log(2))
-    return actions, th.logaddexp(log_near, log_uniform)
+    log_density = products - centre_part - 0.5 * scaled_actions.square().sum(dim=-1, keepdim=True)
+    return th.logsumexp(log_density, dim=2) - math.log(centres.shape[1])  # (batch, samples)

@@ -62,7 +62,11 @@ def convert_softqlearning_params(sampled_params: dict[str, Any]) -> dict[str, An
     :param sampled_params: ``trial.params`` of a trial of ``sample_softqlearning_params``
     :return: Arguments of SoftQLearning
     """
-    return _convert_shared_params(sampled_params)
+    hyperparams = _convert_shared_params(sampled_params)
+    # RL Zoo replaces the policy_kwargs of the hyperparameter file by these
+    for name in ("action_layer", "n_critics"):
+        hyperparams["policy_kwargs"][name] = hyperparams.pop(name)
+    return hyperparams
 
 
 def sample_softqlearning_params(
@@ -83,6 +87,9 @@ def sample_softqlearning_params(
         # From 2**3=8 to 2**6=64
         trial.suggest_int("n_particles_pow", 3, 6)
         trial.suggest_int("n_value_samples_pow", 3, 6)
+    # Which of them is right depends on the task: see docs/softqlearning.md
+    trial.suggest_categorical("action_layer", [0, -1])
+    trial.suggest_int("n_critics", 1, 2)
     _sample_shared_params(trial, additional_args)
     return _display(trial, convert_softqlearning_params(trial.params))
 

@@ -58,7 +58,7 @@ def test_shared_search_space(sampled, key):
         assert 0.97 <= trial["gamma"] <= 0.9999
         assert 1 <= trial["train_freq"] == trial["gradient_steps"] <= 10
         assert trial["learning_rate"] != trial["qf_learning_rate"]
-        assert set(trial["policy_kwargs"]) == {"net_arch"}
+        assert set(trial["policy_kwargs"]) - {"action_layer", "n_critics"} == {"net_arch"}
 
 
 def test_dspg_search_space(sampled):
@@ -89,6 +89,8 @@ def test_softqlearning_search_space(sampled):
         assert {trial[name] for trial in trials} == {8, 16, 32, 64}
         # Discrete actions: no particles
         assert not any(name in trial for trial, _ in sampled("softqlearning", 0, WITHOUT_HER))
+    for name, values in (("action_layer", {0, -1}), ("n_critics", {1, 2})):
+        assert {trial["policy_kwargs"][name] for trial in trials} == values
     temperatures = [trial["ent_coef"] for trial in trials]
     assert 0.001 <= min(temperatures) < 0.01 and 1 < max(temperatures) <= 10
 
