@@ -68,13 +68,13 @@ def test_off_switch(fake_zoo, tmp_path, switch, registered):
 
 def test_registered_silently_and_again_after_a_reload(fake_zoo, tmp_path):
     code = IMPORT_ZOO + (
-        "import importlib, sys; from sb3_maxent import DSPG, zoo\n"
+        "import importlib, sys; from sb3_maxent import DSPG, SoftQLearning, zoo\n"
         "for name in zoo.MODULES:\n"
         "    module = importlib.reload(sys.modules[name])\n"
         "    assert type(module.__loader__).__name__ == type(module.__spec__.loader).__name__ == 'SourceFileLoader'\n"
-        "assert rl_zoo3.utils.ALGOS == {'sac': object, 'dspg': DSPG}\n"
-        "assert set(rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER) == {'sac', 'dspg'}\n"
-        "assert set(rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER) == {'sac', 'dspg'}\n"
+        "assert rl_zoo3.utils.ALGOS == {'sac': object, 'dspg': DSPG, 'softqlearning': SoftQLearning}\n"
+        "assert set(rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER) == {'sac', 'dspg', 'softqlearning'}\n"
+        "assert set(rl_zoo3.hyperparams_opt.HYPERPARAMS_CONVERTER) == {'sac', 'dspg', 'softqlearning'}\n"
         "assert rl_zoo3.exp_manager.ExperimentManager('dspg').config == str(zoo.hyperparams_file('dspg'))"
     )
     result = run_python("-W", "error", "-c", code, cwd=tmp_path, PYTHONPATH=fake_zoo())
