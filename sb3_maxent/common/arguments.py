@@ -38,6 +38,18 @@ def make_schedule(value: float | str | Schedule, name: str) -> Schedule:
     return FloatSchedule(numbers[0])
 
 
+def check_flag(value: object, name: str) -> None:
+    """
+    Check that an argument is a truth value: the string ``"False"`` of a command line would be true.
+
+    :param value: Value to check
+    :param name: Name of the argument
+    :raises ValueError: If it is not a ``bool``
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r}: give True or False")
+
+
 def check_count(value: int, name: str) -> None:
     """
     Accept a positive integer.

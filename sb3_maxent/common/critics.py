@@ -9,8 +9,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn import functional as F
 
-# Floats of a hidden layer that are evaluated at a time without gradient: 1 MiB, to stay in a second-level cache
-CHUNK_FLOATS = 256 * 1024
+from sb3_maxent.common.layers import ScalarLinear, add_linear, chunk_size
 
 PRECISIONS = {"float32": th.float32, "bfloat16": th.bfloat16}
 
@@ -23,40 +22,6 @@ def batch_size_of(obs: PyTorchObs) -> int:
     :return: Batch size
     """
     return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
-
-
-def chunk_size(samples: th.Tensor, width: int) -> int:
-    """
-    Number of states to evaluate at a time, so that a hidden layer of all their samples stays in a processor's cache.
-
-    :param samples: Actions or their noise, shape (batch, samples, ...)
-    :param width: Width of the hidden layer
-    :return: Number of states, all of them on other devices
-    """
-    if samples.device.type != "cpu":
-        return len(samples)
-    return min(len(samples), max(1, CHUNK_FLOATS // (samples.shape[1] * width)))
-
-
-class ScalarLinear(nn.Linear):
-    """
-    Linear layer with one output, without its dimension: a matrix-vector product, twice as fast as a one-column matrix.
-
-    :param in_features: Number of inputs
-    """
-
-    def __init__(self, in_features: int):
-        super().__init__(in_features, 1)
-
-    def forward(self, input: th.Tensor) -> th.Tensor:
-        """
-        :param input: Shape (..., in_features)
-        :return: Shape (...), in the precision of the weights: a Q-value of hundreds has no decimals left in bfloat16
-        """
-        if th.is_autocast_enabled(input.device.type):
-            with th.autocast(input.device.type, enabled=False):
-                return self.forward(input.to(self.weight.dtype))
-        return input @ self.weight[0] + self.bias
 
 
 class QNetwork(nn.Module):
@@ -130,6 +95,8 @@ class QNetwork(nn.Module):
             return self._evaluate_in_chunks(state_part, actions, weight_action)
 
     def _evaluate_in_chunks(self, state_part: th.Tensor, actions: th.Tensor, weight_action: th.Tensor) -> th.Tensor:
+        if th.compiler.is_compiling():
+            return self._evaluate(state_part, actions, weight_action)
         # Fresh large temporaries cost page faults and cache misses: as many states at a time as stay in cache, in one buffer
         # Without a hidden layer the Q-values are views of the buffer, which must not be used again
         chunk = chunk_size(actions, self.join.out_features) if len(self.head) > 1 else len(actions)
@@ -145,8 +112,7 @@ class QNetwork(nn.Module):
     def _evaluate(
         self, state_part: th.Tensor, actions: th.Tensor, weight_action: th.Tensor, out: th.Tensor | None = None
     ) -> th.Tensor:
-        joined = th.matmul(actions, weight_action.t(), out=out).add_(state_part)  # (batch, samples, join)
-        return self.head(joined)  # (batch, samples)
+        return self.head(add_linear(state_part, actions, weight_action, out))  # (batch, samples)
 
 
 class MultiActionCritic(BaseModel):

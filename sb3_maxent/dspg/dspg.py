@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from sb3_maxent.common.arguments import check_count
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm, UpdateNoise
 from sb3_maxent.common.targets import TargetUpdate
-from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
+from sb3_maxent.dspg.policies import Actor, CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_maxent.functional import score_function_loss, soft_value
 from sb3_maxent.functional.policy_gradients import BASELINES
 
@@ -63,6 +63,8 @@ class DSPG(MaxEntAlgorithm):
     :param baseline: ``"loo"`` subtracts the mean of the other samples in the actor loss (exactly unbiased),
         ``"none"`` is the paper's estimator
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
+    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of half a minute. Without a
+        C++ compiler it warns and stays eager.
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE, -1 only at the start of the rollout
     :param use_sde_at_warmup: Whether to use gSDE instead of uniform sampling during the warm up phase
@@ -75,6 +77,8 @@ class DSPG(MaxEntAlgorithm):
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If an argument has no meaning
     """
+
+    compiled_methods: ClassVar[tuple[str, ...]] = (*MaxEntAlgorithm.compiled_methods, "_sample")
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
@@ -107,6 +111,7 @@ class DSPG(MaxEntAlgorithm):
         n_action_samples: int = 64,
         baseline: str = "loo",
         max_grad_norm: float | None = 5.0,
+        compile: bool = False,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         use_sde_at_warmup: bool = False,
@@ -139,6 +144,7 @@ class DSPG(MaxEntAlgorithm):
             target_entropy=target_entropy,
             qf_learning_rate=qf_learning_rate,
             max_grad_norm=max_grad_norm,
+            compile=compile,
             use_sde=use_sde,
             sde_sample_freq=sde_sample_freq,
             use_sde_at_warmup=use_sde_at_warmup,
@@ -178,18 +184,19 @@ class DSPG(MaxEntAlgorithm):
 
     def _next_value(self, next_observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
         actor = self.actor if self.actor_target is None else self.actor_target
-        distribution = actor.action_distribution(next_observations)
-        samples = distribution.sample(noise)  # (batch, samples, action)
-        q_values = self.critic_target.q_values(next_observations, distribution.actions(samples))  # (batch, samples)
-        return soft_value(q_values, distribution.log_prob(samples), ent_coef)  # (batch, 1), eq. 15
+        actions, log_prob = self._sample(actor, next_observations, noise)  # (batch, samples, action), (batch, samples)
+        q_values = self._q_values(self.critic_target, next_observations, actions)  # (batch, samples)
+        return soft_value(q_values, log_prob, ent_coef)  # (batch, 1), eq. 15
 
     def _actor_loss(self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        distribution = self.actor.action_distribution(observations)
-        samples = distribution.sample(noise)  # (batch, samples, action)
-        with th.no_grad():
-            q_values = self.critic.q_values(observations, distribution.actions(samples))  # (batch, samples)
-        log_prob = distribution.log_prob(samples)  # (batch, samples)
+        actions, log_prob = self._sample(self.actor, observations, noise)  # (batch, samples, action), (batch, samples)
+        q_values = self._q_values(self.critic, observations, actions)  # (batch, samples)
         return score_function_loss(log_prob, q_values, ent_coef, self.baseline), log_prob.detach()  # eq. 17
+
+    def _sample(self, actor: Actor, observations: PyTorchObs, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        distribution = actor.action_distribution(observations)
+        samples = distribution.sample(noise)  # (batch, samples, action)
+        return distribution.actions(samples), distribution.log_prob(samples)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "actor_target"]

@@ -10,7 +10,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sb3_maxent.common.critics import batch_size_of, chunk_size
+from sb3_maxent.common.critics import batch_size_of
+from sb3_maxent.common.layers import NarrowLinear, add_linear, chunk_size
 from sb3_maxent.common.policies import MaxEntPolicy
 
 # Actions among which ``deterministic=True`` chooses
@@ -72,8 +73,8 @@ class Actor(BasePolicy):
         trunk = create_mlp(features_dim, -1, net_arch[:layer], activation_fn)
         self.features_network = nn.Sequential(*trunk, nn.Linear(widths[layer], net_arch[layer]))
         self.noise_network = nn.Linear(self.noise_dim, net_arch[layer], bias=False)
-        head = create_mlp(net_arch[layer], self.noise_dim, net_arch[layer + 1 :], activation_fn)
-        self.head = nn.Sequential(activation_fn(), *head)
+        head = create_mlp(net_arch[layer], -1, net_arch[layer + 1 :], activation_fn)
+        self.head = nn.Sequential(activation_fn(), *head, NarrowLinear(net_arch[-1], self.noise_dim))
         self._initialise()
 
     def _initialise(self) -> None:
@@ -106,10 +107,13 @@ class Actor(BasePolicy):
         :param noise: Standard normal noise, shape (batch, samples, action)
         :return: Actions before tanh, shape (batch, samples, action)
         """
-        # Without gradient as many states at a time as stay in cache, as in the critic
-        chunk = len(noise) if th.is_grad_enabled() else chunk_size(noise, self.noise_network.out_features)
+        weight = self.noise_network.weight
+        if th.is_grad_enabled() or th.compiler.is_compiling():
+            return self.head(add_linear(features, noise, weight))
+        # As many states at a time as stay in cache, as in the critic
+        chunk = chunk_size(noise, len(weight))
         parts = zip(features.split(chunk), noise.split(chunk), strict=True)
-        return th.cat([self.head(self.noise_network(some_noise).add_(some)) for some, some_noise in parts])
+        return th.cat([self.head(add_linear(some, some_noise, weight)) for some, some_noise in parts])
 
     def pre_tanh(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
         """

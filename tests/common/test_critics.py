@@ -7,7 +7,7 @@ from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
-from sb3_maxent.common import critics
+from sb3_maxent.common import layers
 from sb3_maxent.common.critics import MultiActionCritic, QNetwork
 
 VECTOR = spaces.Box(-1, 1, (5,))
@@ -87,7 +87,7 @@ def test_chunks_change_nothing(monkeypatch, activation_fn, net_arch, action_laye
     with th.no_grad():
         whole = critic.q_values(observations, actions)
         for chunk in (1, 3, 10):
-            monkeypatch.setattr(critics, "CHUNK_FLOATS", chunk * 7 * critic.q_networks[0].join.out_features)
+            monkeypatch.setattr(layers, "CHUNK_FLOATS", chunk * 7 * critic.q_networks[0].join.out_features)
             assert th.allclose(critic.q_values(observations, actions), whole, atol=1e-6)
 
 
@@ -99,7 +99,7 @@ def test_bfloat16_is_close_and_only_without_gradient(monkeypatch, batch_size):
         q_network.head[-1].bias.data.fill_(300.0)  # where bfloat16 has steps of 2
     observations, actions = sample_observations(VECTOR, batch_size), th.rand(batch_size, 50, 2) * 2 - 1
     exact = critic.q_values(observations, actions)
-    monkeypatch.setattr(critics, "CHUNK_FLOATS", 3 * 50 * 256)
+    monkeypatch.setattr(layers, "CHUNK_FLOATS", 3 * 50 * 256)
     with th.no_grad():
         reduced = critic.q_values(observations, actions)
     assert reduced.dtype == exact.dtype == th.float32

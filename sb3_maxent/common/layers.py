@@ -1,0 +1,105 @@
+"""
+Layers that are evaluated for many samples of one state.
+
+A hidden layer of all samples is large: 256 states x 64 actions x 256 units are 16 MiB. Eager code without gradient evaluates
+as many states at a time as stay in cache. Compiled code, see :mod:`sb3_maxent.common.compilation`, does not store it at all:
+what is written below as plain sums becomes one loop from the samples to the outputs.
+"""
+
+import torch as th
+from torch import nn
+from torch.nn import functional as F
+
+# Floats of a hidden layer that are evaluated at a time without gradient: 1 MiB, to stay in a second-level cache
+CHUNK_FLOATS = 256 * 1024
+# Inputs or outputs of a layer up to which compiled code writes its sum out; more are left to the matrix product
+MAX_WRITTEN_OUT = 32
+
+
+def chunk_size(samples: th.Tensor, width: int) -> int:
+    """
+    Number of states to evaluate at a time, so that a hidden layer of all their samples stays in a processor's cache.
+
+    :param samples: Actions or their noise, shape (batch, samples, ...)
+    :param width: Width of the hidden layer
+    :return: Number of states, all of them on other devices
+    """
+    if samples.device.type != "cpu":
+        return len(samples)
+    return min(len(samples), max(1, CHUNK_FLOATS // (samples.shape[1] * width)))
+
+
+def keep_freed_memory() -> None:
+    """
+    Let the C library keep the memory of hidden layers that are freed after each update.
+
+    glibc gives blocks back to the system, and asks for their pages anew in the next update, when they are large in comparison
+    with the largest block freed so far, up to 32 MiB. So one of almost that size is freed here, without being touched. Without
+    it the eager update of Soft Q-learning meets 5,000 page faults, a quarter of its time.
+    """
+    th.empty(31 * 2**20, dtype=th.uint8)
+
+
+def add_linear(state_part: th.Tensor, samples: th.Tensor, weight: th.Tensor, out: th.Tensor | None = None) -> th.Tensor:
+    """
+    Hidden layer of several samples per state: what the state contributes, plus a linear layer of the sample.
+
+    :param state_part: What the state contributes, shape (batch, 1, hidden)
+    :param samples: Actions or noise, shape (batch, samples, inputs)
+    :param weight: Weights of the samples, shape (hidden, inputs)
+    :param out: Where to put the result, shape (batch, samples, hidden)
+    :return: Hidden layer before its activation, shape (batch, samples, hidden)
+    """
+    n_inputs = samples.shape[2]
+    if not th.compiler.is_compiling() or n_inputs > MAX_WRITTEN_OUT:
+        return th.matmul(samples, weight.t(), out=out).add_(state_part)  # (batch, samples, hidden)
+    # The product with the identity makes the weights of each input contiguous: a loop across their rows is ten times slower
+    rows = F.linear(th.eye(n_inputs, device=weight.device), weight)  # (inputs, hidden)
+    hidden = state_part
+    for i in range(n_inputs):
+        hidden = hidden + samples[:, :, i, None] * rows[i]
+    return hidden  # (batch, samples, hidden)
+
+
+class NarrowLinear(nn.Linear):
+    """
+    Linear layer with few outputs.
+
+    :param in_features: Number of inputs
+    :param out_features: Number of outputs
+    """
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__(in_features, out_features)
+
+    def forward(self, input: th.Tensor) -> th.Tensor:
+        """
+        :param input: Shape (..., in_features)
+        :return: Shape (..., out_features)
+        """
+        if not th.compiler.is_compiling() or self.out_features > MAX_WRITTEN_OUT:
+            return super().forward(input)
+        return th.stack([(input * row).sum(dim=-1) for row in self.weight], dim=-1) + self.bias
+
+
+class ScalarLinear(nn.Linear):
+    """
+    Linear layer with one output, without its dimension: a matrix-vector product, twice as fast as a one-column matrix.
+
+    :param in_features: Number of inputs
+    """
+
+    def __init__(self, in_features: int):
+        super().__init__(in_features, 1)
+
+    def forward(self, input: th.Tensor) -> th.Tensor:
+        """
+        :param input: Shape (..., in_features)
+        :return: Shape (...), in the precision of the weights: a Q-value of hundreds has no decimals left in bfloat16
+        """
+        if th.compiler.is_compiling():
+            return (input.to(self.weight.dtype) * self.weight[0]).sum(dim=-1) + self.bias
+        if th.is_autocast_enabled(input.device.type):
+            with th.autocast(input.device.type, enabled=False):
+                return self.forward(input.to(self.weight.dtype))
+        return input @ self.weight[0] + self.bias

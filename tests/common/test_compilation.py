@@ -1,0 +1,163 @@
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+import torch as th
+from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+from torch._dynamo.utils import counters
+
+from sb3_maxent import DSPG, SoftQLearning
+from sb3_maxent.common.compilation import CompiledMethod
+
+# One hundred updates after one hundred random steps: what is learned does not change what is seen
+HUNDRED = {"train_freq": 100, "learning_starts": 99, "buffer_size": 1000, "batch_size": 16, "seed": 0}
+PARTICLES = {"n_particles": 8, "n_value_samples": 6, "ent_coef": 0.2}
+LATE, EARLY = {"net_arch": [16, 16]}, {"net_arch": [16, 16], "action_layer": 0, "n_critics": 1}
+VARIANTS = {
+    "late action": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": LATE}),
+    "paper": (
+        DSPG,
+        "Pendulum-v1",
+        {
+            "n_action_samples": 8,
+            "baseline": "none",
+            "ent_coef": 0.2,
+            "policy_kwargs": {**EARLY, "std_head": "sigmoid", "target_actor": True},
+        },
+    ),
+    "bfloat16": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": {**EARLY, "evaluation_precision": "bfloat16"}}),
+    "gSDE": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": LATE, "use_sde": True}),
+    "particles": (SoftQLearning, "Pendulum-v1", {**PARTICLES, "policy_kwargs": LATE}),
+    "reference particles": (
+        SoftQLearning,
+        "Pendulum-v1",
+        {**PARTICLES, "policy_kwargs": EARLY, "particle_space": "reference"},
+    ),
+    "uniform proposal": (SoftQLearning, "Pendulum-v1", {**PARTICLES, "policy_kwargs": LATE, "value_proposal": "uniform"}),
+    "Discrete": (SoftQLearning, "CartPole-v1", {"ent_coef": 0.2, "policy_kwargs": LATE}),
+}
+
+
+def trained(algorithm, env, arguments, gradient_steps: int = 100, **kwargs):
+    # SB3 writes into ``policy_kwargs``
+    arguments = copy.deepcopy({**HUNDRED, **arguments, "gradient_steps": gradient_steps, **kwargs})
+    return algorithm("MlpPolicy", env, **arguments).learn(100)
+
+
+def largest_difference(first, second) -> float:
+    pairs = zip(first.policy.parameters(), second.policy.parameters(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parity_with_eager_updates(variant):
+    counters.clear()
+    compiled = trained(*VARIANTS[variant], compile=True)
+    assert compiled._n_updates == 100 and sum(counters["graph_break"].values()) == 0
+    # bfloat16 rounds differently where operations are fused
+    tolerance = 2e-3 if variant == "bfloat16" else 1e-4
+    eager = trained(*VARIANTS[variant])
+    assert largest_difference(eager, compiled) < tolerance
+    assert largest_difference(eager, trained(*VARIANTS[variant], gradient_steps=90)) > tolerance
+
+
+IMAGES = FakeImageEnv(screen_height=36, screen_width=36, discrete=False)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "policy", "env"),
+    [(DSPG, "CnnPolicy", IMAGES), (SoftQLearning, "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False))],
+)
+def test_images_and_dict_observations(algorithm, policy, env):
+    samples = {"n_action_samples": 4} if algorithm is DSPG else PARTICLES
+    arguments = {**samples, "buffer_size": 100, "batch_size": 8, "seed": 0, "learning_starts": 19, "train_freq": 20}
+    # Adam would turn the rounding of a gradient near zero into a whole step
+    sgd = {"optimizer_class": th.optim.SGD}
+    models = []
+    for learning_rate, compile in ((0.01, False), (0.01, True), (0.0, False)):
+        env.observation_space.seed(0)
+        model = algorithm(policy, env, policy_kwargs=dict(sgd), learning_rate=learning_rate, compile=compile, **arguments)
+        models.append(model.learn(20))
+    eager, compiled, control = models
+    assert compiled._n_updates == 1
+    assert 100 * largest_difference(eager, compiled) < largest_difference(eager, control)
+
+
+def test_noise_is_not_frozen(monkeypatch):
+    """Without learning and with one batch only the noise can change the losses"""
+    model = DSPG("MlpPolicy", "Pendulum-v1", learning_rate=0.0, compile=True, policy_kwargs={"net_arch": [16]}, batch_size=8)
+    model.learn(102)
+    batch = model.replay_buffer.sample(8)
+    monkeypatch.setattr(model.replay_buffer, "sample", lambda *args, **kwargs: batch)
+    losses = set()
+    for _ in range(5):
+        model.train(1, 8)
+        losses.add((model.logger.name_to_value["train/actor_loss"], model.logger.name_to_value["train/critic_loss"]))
+    assert len({actor for actor, _ in losses}) == len({critic for _, critic in losses}) == 5
+
+
+def test_save_load_and_resume(tmp_path):
+    model = trained(*VARIANTS["late action"], compile=True)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = DSPG.load(tmp_path / "model", env=model.get_env())
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    assert loaded.compile and isinstance(loaded._q_values, CompiledMethod)
+    loaded.set_logger(model.logger)
+    for each in (model, loaded):
+        each.set_random_seed(1)
+        each.train(10, 16)
+    assert model._n_updates == loaded._n_updates == 110
+    assert largest_difference(model, loaded) == 0.0
+    eager = DSPG.load(tmp_path / "model", env=model.get_env(), custom_objects={"compile": False})
+    assert not isinstance(eager._q_values, CompiledMethod)
+
+
+def test_a_copy_updates_itself():
+    model = trained(*VARIANTS["late action"], compile=True)
+    before = copy.deepcopy(model)
+    twin = copy.deepcopy(model)
+    twin.train(1, 16)
+    assert largest_difference(model, before) == 0.0 < largest_difference(twin, before)
+    for each in (model, before):
+        each.set_random_seed(1)
+        each.train(1, 16)
+    assert largest_difference(model, before) == 0.0
+
+
+def test_each_model_has_its_own_graphs():
+    """PyTorch stops compiling a function after eight graphs: a search of many trials in one process would become eager"""
+    with th._dynamo.config.patch(recompile_limit=3):
+        for width in (8, 9):
+            counters.clear()
+            arguments = {**HUNDRED, "gradient_steps": 1, "n_action_samples": 4, "policy_kwargs": {"net_arch": [width]}}
+            DSPG("MlpPolicy", "Pendulum-v1", compile=True, **arguments).learn(100)
+            assert counters["stats"]["unique_graphs"] == 5
+
+
+WITHOUT_A_COMPILER = """
+import warnings
+from sb3_maxent import DSPG
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    model = DSPG("MlpPolicy", "Pendulum-v1", compile=True, learning_starts=10, batch_size=8, policy_kwargs={"net_arch": [8]})
+    model.learn(20)
+caught = [str(warning.message) for warning in caught if "compile=True" in str(warning.message)]
+assert len(caught) == 1, caught
+assert "compile=True has no effect" in caught[0], caught
+assert model._n_updates == 10, model._n_updates
+"""
+
+
+def test_without_a_compiler_it_warns_once_and_stays_eager(tmp_path):
+    environment = {**os.environ, "CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", WITHOUT_A_COMPILER], env=environment, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("value", ["False", 1, None])
+def test_compile_is_a_truth_value(value):
+    with pytest.raises(ValueError, match=f"compile={value!r}: give True or False"):
+        DSPG("MlpPolicy", "Pendulum-v1", compile=value)
