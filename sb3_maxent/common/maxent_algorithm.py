@@ -2,22 +2,17 @@
 
 import warnings
 from collections import defaultdict
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import (
     DictReplayBufferSamples,
     GymEnv,
-    MaybeCallback,
     PyTorchObs,
     ReplayBufferSamples,
-    RolloutReturn,
     Schedule,
 )
 from stable_baselines3.common.utils import update_learning_rate
@@ -30,14 +25,13 @@ from sb3_maxent.common.arguments import (
     parse_ent_coef,
     parse_target_entropy,
 )
+from sb3_maxent.common.checked_algorithm import CheckedOffPolicyAlgorithm
 from sb3_maxent.common.compilation import CompiledMethod
 from sb3_maxent.common.critics import MultiActionCritic
-from sb3_maxent.common.errors import check_finite, check_observation, check_transition
+from sb3_maxent.common.errors import check_finite
 from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.targets import TargetUpdate
 from sb3_maxent.functional import critic_loss, ent_coef_loss, td_target
-
-SelfMaxEntAlgorithm = TypeVar("SelfMaxEntAlgorithm", bound="MaxEntAlgorithm")
 
 
 class UpdateNoise(NamedTuple):
@@ -52,7 +46,7 @@ class UpdateNoise(NamedTuple):
     actions: Any
 
 
-class MaxEntAlgorithm(OffPolicyAlgorithm):
+class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
     """
     Off-policy maximum-entropy algorithm: a soft critic, an actor and an entropy coefficient.
 
@@ -103,8 +97,6 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         self.compile = compile
         self.log_ent_coef: th.Tensor | None = None
         self.ent_coef_optimizer: th.optim.Adam | None = None
-        # Environment steps of the last rollout, over all environments
-        self._rollout_timesteps = 0
 
     # --- set-up --------------------------------------------------------------------------------------------------------
 
@@ -309,71 +301,7 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         if self._rollout_timesteps > 0:
             self.logger.record("train/updates_per_step", gradient_steps / self._rollout_timesteps)
 
-    # --- environment steps ---------------------------------------------------------------------------------------------
-
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        total_timesteps, callback = super()._setup_learn(*args, **kwargs)
-        # The first observation; the later ones are checked before they are stored
-        check_observation(self._last_obs, self.num_timesteps)
-        return total_timesteps, callback
-
-    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """
-        Collect a rollout as SB3 does, and remember its length for the log.
-
-        :param args: Arguments of ``OffPolicyAlgorithm.collect_rollouts``
-        :param kwargs: Keyword arguments of ``OffPolicyAlgorithm.collect_rollouts``
-        :return: Number of steps and episodes, and whether to go on
-        """
-        rollout = super().collect_rollouts(*args, **kwargs)
-        self._rollout_timesteps = rollout.episode_timesteps
-        return rollout
-
-    def _store_transition(
-        self,
-        replay_buffer: ReplayBuffer,
-        buffer_action: np.ndarray,
-        new_obs: np.ndarray | dict[str, np.ndarray],
-        reward: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        """
-        Store a transition as SB3 does, unless it would poison the replay buffer.
-
-        :raises NonFiniteError: If a reward or an observation is NaN or infinite; nothing is stored then
-        """
-        check_transition(new_obs, reward, dones, infos, self._vec_normalize_env, self.num_timesteps)
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-
-    def learn(
-        self: SelfMaxEntAlgorithm,
-        total_timesteps: float,
-        callback: MaybeCallback = None,
-        log_interval: int | None = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfMaxEntAlgorithm:
-        """
-        Train the model.
-
-        :param total_timesteps: Number of environment steps, over all environments; ``3e6`` is fine
-        :param callback: Callback(s) called at every step
-        :param log_interval: Number of episodes between two logs, ``None`` not to log by episodes
-        :param tb_log_name: Name of the run for TensorBoard, by default the name of the class
-        :param reset_num_timesteps: Whether to count steps from zero
-        :param progress_bar: Whether to show a progress bar (needs tqdm and rich)
-        :return: The trained model
-        """
-        return super().learn(
-            total_timesteps=int(total_timesteps),
-            callback=callback,
-            log_interval=log_interval,  # type: ignore[arg-type]
-            tb_log_name=type(self).__name__ if tb_log_name is None else tb_log_name,
-            reset_num_timesteps=reset_num_timesteps,
-            progress_bar=progress_bar,
-        )
+    # --- acting and saving -------------------------------------------------------------------------------------------------
 
     def sample_actions(self, observation: np.ndarray | dict[str, np.ndarray], n_samples: int) -> np.ndarray:
         """
@@ -393,8 +321,6 @@ class MaxEntAlgorithm(OffPolicyAlgorithm):
         if isinstance(self.action_space, spaces.Box):
             actions = self.policy.unscale_action(actions)
         return actions if vectorized else actions[0]
-
-    # --- saving --------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
         return [

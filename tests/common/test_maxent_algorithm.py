@@ -1,8 +1,11 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch as th
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.buffers import ReplayBufferSamples
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_maxent import DSPG
@@ -233,3 +236,22 @@ def test_learn_takes_a_float_and_names_the_run(tmp_path):
     model = DSPG("MlpPolicy", "Pendulum-v1", tensorboard_log=str(tmp_path), **TINY).learn(3e1, progress_bar=True)
     assert model.num_timesteps == 30
     assert [path.name for path in tmp_path.iterdir()] == ["DSPG_1"]
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "arguments", "updates_per_step"),
+    [
+        (4, {}, "0.25"),
+        (4, {"train_freq": 2, "gradient_steps": 4}, "0.5"),
+        (4, {"gradient_steps": 4}, None),
+        (4, {"gradient_steps": -1}, None),
+        (1, {"train_freq": 8}, None),
+    ],
+)
+def test_few_updates_with_several_environments_are_warned_of(n_envs, arguments, updates_per_step):
+    model = DSPG("MlpPolicy", make_vec_env("Pendulum-v1", n_envs), **TINY, **arguments)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.learn(8)
+    messages = [str(warning.message) for warning in caught if "updates per step" in str(warning.message)]
+    assert [message.split(" ")[0] for message in messages] == ([] if updates_per_step is None else [updates_per_step])

@@ -1,0 +1,228 @@
+"""
+Cost of one update, and of a step of ``learn()``, beside SB3, sb3-contrib and, where it is installed, SBX.
+
+Every round measures every algorithm once, so that a machine that slows down slows all of them; a ratio is the median over the
+rounds of the ratios to SB3's SAC of the same width within a round. Times are processor times of one thread.
+
+    pip install sb3_contrib sbx-rl  # the latter brings JAX
+    python benchmarks/speed.py
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+# Before JAX starts its threads
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+import matplotlib
+import torch as th
+from sb3_contrib import TQC, CrossQ
+from stable_baselines3 import DDPG, SAC, TD3
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from sb3_maxent import DSPG, SoftQLearning
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+ENV = "HalfCheetah-v5"
+SAMPLES = (1, 4, 16, 64, 256)
+# Width of two hidden layers, states per update, critics: SB3's SAC, and the paper of DSPG
+SIZES = {256: (256, 2), 512: (100, 1)}
+RESULTS = Path(__file__).parent / "results"
+
+Maker = Callable[[], OffPolicyAlgorithm]
+
+
+def make(algorithm: type, width: int, **kwargs) -> OffPolicyAlgorithm:
+    policy_kwargs = {"net_arch": [width, width], **kwargs.pop("policy_kwargs", {})}
+    model = algorithm("MlpPolicy", ENV, learning_starts=300, buffer_size=10_000, seed=0, policy_kwargs=policy_kwargs, **kwargs)
+    return model.learn(301)
+
+
+def dspg(width: int, n_samples: int, **kwargs) -> Maker:
+    batch_size, n_critics = SIZES[width]
+    policy_kwargs = {"n_critics": n_critics, **kwargs.pop("policy_kwargs", {})}
+    # A single sample has no others to subtract
+    baseline = "loo" if n_samples > 1 else "none"
+    arguments = {"n_action_samples": n_samples, "baseline": baseline, "batch_size": batch_size, **kwargs}
+    return lambda: make(DSPG, width, policy_kwargs=policy_kwargs, **arguments)
+
+
+def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
+    """
+    :param width: Width of the hidden layers
+    :return: How to make each model, by its name and number of action samples
+    """
+    batch_size, n_critics = SIZES[width]
+    makers: dict[tuple[str, int | None], Maker] = {}
+    baselines = {"SAC": SAC, "DDPG": DDPG, "TD3": TD3, "TQC": TQC, "CrossQ": CrossQ}
+    for name, algorithm in baselines.items():
+        makers[name, None] = lambda algorithm=algorithm: make(algorithm, width, batch_size=batch_size)
+    try:
+        import sbx
+    except ImportError:
+        print("SBX is not installed and left out")
+    else:
+        makers["SBX SAC", None] = lambda: make(sbx.SAC, width, batch_size=batch_size)
+    concatenating = {"policy_kwargs": {"action_layer": 0}}
+    for n_samples in SAMPLES:
+        makers["DSPG", n_samples] = dspg(width, n_samples)
+        makers["DSPG compiled", n_samples] = dspg(width, n_samples, compile=True)
+        makers["DSPG concatenating", n_samples] = dspg(width, n_samples, **concatenating)
+    bfloat16 = {"policy_kwargs": {"action_layer": 0, "evaluation_precision": "bfloat16"}}
+    makers["DSPG concatenating, bfloat16", 64] = dspg(width, 64, **bfloat16)
+    makers["DSPG concatenating, compiled", 64] = dspg(width, 64, compile=True, **concatenating)
+    for name, compile in (("SoftQLearning", False), ("SoftQLearning compiled", True)):
+        arguments = {"batch_size": batch_size, "ent_coef": 0.1, "compile": compile, "policy_kwargs": {"n_critics": n_critics}}
+        makers[name, None] = lambda arguments=arguments: make(SoftQLearning, width, **arguments)
+    return makers
+
+
+def processor_time(function: Callable[[], object]) -> float:
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def interleaved(measured: dict, n_rounds: int) -> dict:
+    """
+    :param measured: Functions that return a time, ``("SAC", None)`` among them
+    :param n_rounds: Number of rounds
+    :return: Median time and median ratio to SAC of each
+    """
+    rounds = [{name: function() for name, function in measured.items()} for _ in range(n_rounds)]
+    return {
+        name: (
+            statistics.median(times[name] for times in rounds),
+            statistics.median(times[name] / times["SAC", None] for times in rounds),
+        )
+        for name in measured
+    }
+
+
+def updates(model: OffPolicyAlgorithm, batch_size: int) -> Callable[[], float]:
+    def run(n_updates: int) -> float:
+        return processor_time(lambda: model.train(n_updates, batch_size)) / n_updates
+
+    run(3)  # compiles
+    n_updates = max(2, int(0.15 / run(3)))
+    run(n_updates)  # SBX compiles anew for each number of updates
+    return lambda: run(n_updates)
+
+
+def steps(model: OffPolicyAlgorithm) -> Callable[[], float]:
+    n_steps = 200
+    return lambda: processor_time(lambda: model.learn(n_steps, reset_num_timesteps=False, log_interval=None)) / n_steps
+
+
+ALONE = """
+import re, sys, time, warnings
+warnings.simplefilter("ignore")
+import torch as th
+from stable_baselines3 import SAC
+from sb3_maxent import DSPG
+th.set_num_threads(1)
+algorithm, kwargs = (SAC, {}) if sys.argv[1] == "SAC" else (DSPG, {"compile": sys.argv[1] == "DSPG compiled"})
+model = algorithm("MlpPolicy", "%s", **kwargs).learn(100)
+start = time.perf_counter()
+model.learn(2, reset_num_timesteps=False)
+seconds = time.perf_counter() - start
+model.learn(2000, reset_num_timesteps=False)
+print(seconds, int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024)
+"""
+
+
+def alone() -> dict[str, tuple[float, float]]:
+    """
+    :return: Seconds of the first two updates, and largest memory in MiB of 2,000 steps, each in a process of its own
+    """
+    results = {}
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
+        for name in ("SAC", "DSPG", "DSPG compiled", "DSPG compiled, warm cache"):
+            command = [sys.executable, "-c", ALONE % ENV, name.split(",")[0]]
+            output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+            seconds, memory = map(float, output.split()[-2:])
+            results[name] = (seconds, memory)
+    return results
+
+
+def peak() -> float:
+    """
+    :return: Largest rate of a float32 matrix product in GFLOP/s
+    """
+    matrix = th.randn(2048, 2048)
+    return 2 * 2048**3 / min(processor_time(lambda: matrix @ matrix) for _ in range(5)) / 1e9
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    figure, axes = plt.subplots(1, len(SIZES), figsize=(10, 4), sharey=True)
+    for width, axis in zip(SIZES, axes, strict=True):
+        for name in ("DSPG", "DSPG compiled", "DSPG concatenating"):
+            points = [(row["samples"], row["ratio"]) for row in rows if (row["width"], row["name"]) == (width, name)]
+            axis.plot(*zip(*points, strict=True), marker="o", label=name)
+        axis.axhline(1, color="black", linestyle=":", label="SAC, one sample")
+        axis.set(xscale="log", yscale="log", xlabel="action samples per state", title=f"2 x {width}, batch {SIZES[width][0]}")
+    axes[0].set_ylabel("time of an update, SAC = 1")
+    axes[0].legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    th.set_num_threads(1)
+    rows = []
+    for width in SIZES:
+        models = {name: maker() for name, maker in contenders(width).items()}
+        timed = interleaved({name: updates(model, SIZES[width][0]) for name, model in models.items()}, arguments.rounds)
+        rows += [
+            {"name": name, "samples": samples, "width": width, "ms": round(1000 * seconds, 2), "ratio": round(ratio, 2)}
+            for (name, samples), (seconds, ratio) in timed.items()
+        ]
+        if width == 256:
+            names = [
+                ("SAC", None),
+                ("DSPG", 64),
+                ("DSPG compiled", 64),
+                ("SoftQLearning", None),
+                ("SoftQLearning compiled", None),
+            ]
+            frames = interleaved({name: steps(models[name]) for name in names}, arguments.rounds)
+    with open(arguments.output / "speed.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    summary = {
+        "processor": platform.processor() or platform.machine(),
+        "torch": th.__version__,
+        "python": platform.python_version(),
+        "float32 matrix product, GFLOP/s": round(peak()),
+        "learn(), frames per second": {name: round(1 / seconds) for (name, _), (seconds, _) in frames.items()},
+        "learn(), time to SAC": {name: round(ratio, 2) for (name, _), (_, ratio) in frames.items()},
+        "first two updates in s, peak memory in MiB": alone(),
+    }
+    (arguments.output / "speed.json").write_text(json.dumps(summary, indent=1) + "\n")
+    plot(rows, arguments.output / "speed.png")
+    for row in rows:
+        print(f"{row['width']:4d}  {row['name']:30s} {row['samples'] or '':>4}  {row['ms']:8.2f} ms  {row['ratio']:6.2f}")
+    print(json.dumps(summary, indent=1))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main()
