@@ -1,0 +1,230 @@
+"""
+Checkpoints from which training goes on as if it had never stopped.
+
+SB3's ``CheckpointCallback`` saves what a user needs to act. To go on exactly, everything else that training reads is needed:
+the replay buffer, the states of all random generators, and the environments in the middle of their episodes.
+"""
+
+import os
+import pickle
+import random
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+
+from sb3_maxent.common.arguments import check_count
+
+Algorithm = TypeVar("Algorithm", bound=OffPolicyAlgorithm)
+
+MODEL, REPLAY_BUFFER, STATE = "model.zip", "replay_buffer.pkl", "state.pkl"
+# A folder with another name is being written or deleted
+PREFIX = "steps_"
+
+
+def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
+    """
+    Write a checkpoint that is complete or not there at all, whenever the process is killed.
+
+    Call it between an update and the next environment step, as :class:`ExactCheckpointCallback` does: during a step the
+    environment is ahead of the model.
+
+    :param model: Model in training
+    :param folder: Folder of all checkpoints of this run
+    :return: Folder of this checkpoint
+    :raises ValueError: If there is a checkpoint of as many steps already
+    """
+    folder = Path(folder)
+    checkpoint = folder / f"{PREFIX}{model.num_timesteps:012d}"
+    if checkpoint.exists():
+        raise ValueError(f"{checkpoint} exists: go on from it with load_checkpoint, or choose another folder")
+    unfinished = folder / f".writing_{checkpoint.name}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    model.save(unfinished / MODEL)
+    model.save_replay_buffer(unfinished / REPLAY_BUFFER)
+    state = {"environment": _environment_state(model.env), "random": _random_states(model), "last_obs": model._last_obs}
+    (unfinished / STATE).write_bytes(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
+    for path in (*unfinished.iterdir(), unfinished):
+        _flush(path)
+    # The only moment that counts: a rename within a file system happens or does not
+    unfinished.rename(checkpoint)
+    _flush(folder)
+    return checkpoint
+
+
+def latest_checkpoint(folder: str | Path) -> Path | None:
+    """
+    Find the checkpoint with the most steps.
+
+    :param folder: Folder of all checkpoints of a run
+    :return: Its folder, ``None`` if there is none
+    """
+    return max(Path(folder).glob(f"{PREFIX}*"), default=None)
+
+
+def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv, **kwargs: Any) -> Algorithm:
+    """
+    Load the latest checkpoint and put the environments and all random generators back to where they were.
+
+    Go on with ``model.learn(total - model.num_timesteps, reset_num_timesteps=False)``, where ``total`` is what the first call
+    was to reach, so that schedules go on too.
+
+    .. warning::
+        Replay buffer and state are pickles, which can run any code: load only what you wrote.
+
+    :param algorithm: Class of the model
+    :param folder: Folder of all checkpoints of a run
+    :param env: Environment made as the first one was, with the same wrappers
+    :param kwargs: Arguments of ``load``
+    :return: The model
+    :raises ValueError: If there is no checkpoint, or the environment is wrapped in another way
+    """
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is None:
+        raise ValueError(f"no checkpoint in {folder}: give the folder that ExactCheckpointCallback writes to")
+    model = algorithm.load(checkpoint / MODEL, env=env, **kwargs)
+    state = pickle.loads((checkpoint / STATE).read_bytes())
+    _restore_environment(model.env, state["environment"])
+    same_episodes = _in_reach(model.env)
+    if same_episodes:
+        # Otherwise ``learn`` starts new ones
+        model._last_obs = state["last_obs"]
+    model.load_replay_buffer(checkpoint / REPLAY_BUFFER, truncate_last_traj=not same_episodes)
+    _restore_random_states(model, state["random"])
+    return model
+
+
+class ExactCheckpointCallback(BaseCallback):
+    """
+    Writes a checkpoint every ``save_freq`` steps, and deletes older ones.
+
+    :param save_freq: Number of steps between two checkpoints, over all environments; a checkpoint waits for the end of the
+        rollout at hand
+    :param folder: Folder of all checkpoints of this run
+    :param keep: Number of checkpoints to keep
+    :param verbose: Verbosity level: 0 for no output, 2 to say when a checkpoint is written
+    :raises ValueError: If a number has no meaning, or, when training starts, if the folder has checkpoints of another run
+    """
+
+    def __init__(self, save_freq: int, folder: str | Path, keep: int = 2, verbose: int = 0):
+        super().__init__(verbose)
+        check_count(save_freq, "save_freq")
+        check_count(keep, "keep")
+        self.save_freq, self.folder, self.keep = save_freq, Path(folder), keep
+
+    def _on_training_start(self) -> None:
+        latest = latest_checkpoint(self.folder)
+        self.saved_at = self.model.num_timesteps
+        if latest is not None and int(latest.name.removeprefix(PREFIX)) > self.saved_at:
+            raise ValueError(
+                f"{self.folder} has a checkpoint with more steps than the model, {latest.name}: go on from it with "
+                "load_checkpoint, or choose another folder"
+            )
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps - self.saved_at < self.save_freq:
+            return
+        path = save_checkpoint(self.model, self.folder)  # type: ignore[arg-type]
+        self.saved_at = self.num_timesteps
+        if self.verbose >= 2:
+            print(f"Saving checkpoint to {path}")
+        for old in sorted(self.folder.glob(f"{PREFIX}*"))[: -self.keep]:
+            # Half of a checkpoint must not look like one
+            old.rename(old.with_name(f".deleting_{old.name}"))
+        for old in self.folder.glob(".deleting_*"):
+            shutil.rmtree(old)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def _flush(path: Path) -> None:
+    # Otherwise a crash of the system could keep the rename and lose the contents
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
+    states = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": th.get_rng_state()}
+    # Random actions before learning starts
+    states["action_space"] = model.action_space.np_random.bit_generator.state
+    if th.cuda.is_available():
+        states["cuda"] = th.cuda.get_rng_state_all()
+    return states
+
+
+def _restore_random_states(model: OffPolicyAlgorithm, states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    th.set_rng_state(states["torch"])
+    model.action_space.np_random.bit_generator.state = states["action_space"]
+    if "cuda" in states and th.cuda.is_available():
+        th.cuda.set_rng_state_all(states["cuda"])
+
+
+def _in_reach(env: VecEnv | None) -> bool:
+    return env is not None and isinstance(env.unwrapped, DummyVecEnv)
+
+
+def _layers(env: Any) -> list[Any]:
+    """
+    :param env: Vectorized environment
+    :return: Everything that holds a part of its state: wrappers, and unless they are in other processes the vectorized
+        environment and the layers of each environment
+    """
+    layers: list[Any] = []
+    while isinstance(env, VecEnvWrapper):
+        layers.append(env)
+        env = env.venv
+    if isinstance(env, DummyVecEnv):
+        layers.append(env)
+        for single in env.envs:
+            layers.append(single)
+            while isinstance(layers[-1], gym.Wrapper):
+                layers.append(layers[-1].env)
+    return layers
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # whatever the classes of an environment raise
+        return False
+    return True
+
+
+def _environment_state(env: VecEnv | None) -> list[tuple[str, dict[str, Any]]]:
+    """
+    :param env: Vectorized environment
+    :return: Class and attributes of each layer
+    """
+    if env is not None and not _in_reach(env):
+        warnings.warn(f"the environments of {type(env.unwrapped).__name__} are out of reach: their episodes will start anew")
+    links = {"venv", "envs", "env", "class_attributes"}
+    # What cannot be pickled, as open files and windows, is the new environment's own. Attributes are pickled, not the
+    # objects: many environments, MuJoCo's too, are pickled as the arguments that make a new one
+    return [
+        (type(layer).__name__, {k: v for k, v in vars(layer).items() if k not in links and _can_be_pickled(v)})
+        for layer in _layers(env)
+    ]
+
+
+def _restore_environment(env: VecEnv | None, state: list[tuple[str, dict[str, Any]]]) -> None:
+    layers = _layers(env)
+    names, expected = [type(layer).__name__ for layer in layers], [name for name, _ in state]
+    if names != expected:
+        raise ValueError(f"the environment is {names}, the one of the checkpoint was {expected}")
+    for layer, (_, attributes) in zip(layers, state, strict=True):
+        vars(layer).update(attributes)
