@@ -71,17 +71,32 @@ def multi_goal_value(model, state: tuple[float, float], temperature: float = 10.
     return (soft_value_discrete(q_values, temperature).item() + cell) / temperature
 
 
+def multi_goal(seed: int, folder: Path, *options: str) -> tuple[np.ndarray, list[float]]:
+    """Shares of the goals and soft values after training through RL Zoo"""
+    run = train("softqlearning", "MultiGoal-v0", 25_000, seed, folder, *options)
+    model = SoftQLearning.load(run / "MultiGoal-v0.zip", device="cpu")
+    shares = goal_shares(model)
+    values = [multi_goal_value(model, state) for state in ((0.0, 0.0), (2.5, 2.5), (-2.5, 0.0), (4.0, 0.0))]
+    print(f"seed {seed}, {options}: shares {shares}, values {np.round(values, 2)}")
+    return shares, values
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
 def test_softqlearning_keeps_all_four_goals(seed, tmp_path):
     """Against soft value iteration on a grid: V(0, 0) = -12.23, V(2.5, 2.5) = -5.70, a quarter of the rollouts to each goal"""
-    run = train("softqlearning", "MultiGoal-v0", 25_000, seed, tmp_path)
-    model = SoftQLearning.load(run / "MultiGoal-v0.zip", device="cpu")
-    shares = goal_shares(model)
-    values = [multi_goal_value(model, state) for state in ((0.0, 0.0), (2.5, 2.5), (-2.5, 0.0), (4.0, 0.0))]
-    print(f"seed {seed}: shares {shares}, values {np.round(values, 2)}")
+    shares, values = multi_goal(seed, tmp_path)
     assert shares == pytest.approx([0.25] * 4, abs=0.1)
     assert values == pytest.approx([-12.23, -5.70, -2.90, 0.47], abs=0.5)
+
+
+@pytest.mark.slow
+def test_softqlearning_four_goals_control(tmp_path):
+    """With the action at the critic's last hidden layer goals are lost, so the bounds above mean something"""
+    late_action = ["--hyperparams", "policy_kwargs:dict(net_arch=[128, 128], n_critics=1, action_layer=-1)"]
+    shares, values = multi_goal(1, tmp_path, *late_action)
+    assert shares.min() < 0.15
+    assert abs(values[0] + 12.23) > 0.5
 
 
 @pytest.mark.slow
