@@ -38,7 +38,8 @@ from matplotlib import pyplot as plt
 
 ENV = "HalfCheetah-v5"
 SAMPLES = (1, 4, 16, 64, 256)
-# Width of two hidden layers, states per update, critics: SB3's SAC, and the paper of DSPG
+# Width of two hidden layers: states per update, and critics of our algorithms; as in SB3's SAC, and as in the paper of DSPG.
+# The others have the critics that they have: SAC, TD3, CrossQ and TQC two, DDPG one
 SIZES = {256: (256, 2), 512: (100, 1)}
 RESULTS = Path(__file__).parent / "results"
 
@@ -173,11 +174,48 @@ def plot(rows: list[dict], path: Path) -> None:
         for name in ("DSPG", "DSPG compiled", "DSPG concatenating"):
             points = [(row["samples"], row["ratio"]) for row in rows if (row["width"], row["name"]) == (width, name)]
             axis.plot(*zip(*points, strict=True), marker="o", label=name)
-        axis.axhline(1, color="black", linestyle=":", label="SAC, one sample")
-        axis.set(xscale="log", yscale="log", xlabel="action samples per state", title=f"2 x {width}, batch {SIZES[width][0]}")
+        axis.axhline(1, color="black", linestyle=":", label="SAC: one sample, two critics")
+        batch_size, n_critics = SIZES[width]
+        title = f"2 x {width}, batch {batch_size}, DSPG with {n_critics} critic{'s' if n_critics > 1 else ''}"
+        axis.set(xscale="log", yscale="log", xlabel="action samples per state", title=title)
     axes[0].set_ylabel("time of an update, SAC = 1")
     axes[0].legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def processor() -> str:
+    try:
+        return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def measure(n_rounds: int) -> tuple[list[dict], dict]:
+    """
+    :param n_rounds: Number of rounds
+    :return: A row for each algorithm, number of samples and width, and everything else
+    """
+    rows = []
+    for width in SIZES:
+        models = {name: maker() for name, maker in contenders(width).items()}
+        timed = interleaved({name: updates(model, SIZES[width][0]) for name, model in models.items()}, n_rounds)
+        rows += [
+            {"name": name, "samples": samples, "width": width, "ms": round(1000 * seconds, 2), "ratio": round(ratio, 2)}
+            for (name, samples), (seconds, ratio) in timed.items()
+        ]
+        if width == 256:
+            names = [("SAC", None), *((name, 64) for name in ("DSPG", "DSPG compiled"))]
+            names += [(name, None) for name in ("SoftQLearning", "SoftQLearning compiled")]
+            frames = interleaved({name: steps(models[name]) for name in names}, n_rounds)
+    return rows, {
+        "processor": processor(),
+        "torch": th.__version__,
+        "python": platform.python_version(),
+        "float32 matrix product, GFLOP/s": round(peak()),
+        "learn(), frames per second": {name: round(1 / seconds) for (name, _), (seconds, _) in frames.items()},
+        "learn(), time to SAC": {name: round(ratio, 2) for (name, _), (_, ratio) in frames.items()},
+        "first two updates in s, peak memory in MiB": alone(),
+    }
 
 
 def main() -> None:
@@ -186,36 +224,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     th.set_num_threads(1)
-    rows = []
-    for width in SIZES:
-        models = {name: maker() for name, maker in contenders(width).items()}
-        timed = interleaved({name: updates(model, SIZES[width][0]) for name, model in models.items()}, arguments.rounds)
-        rows += [
-            {"name": name, "samples": samples, "width": width, "ms": round(1000 * seconds, 2), "ratio": round(ratio, 2)}
-            for (name, samples), (seconds, ratio) in timed.items()
-        ]
-        if width == 256:
-            names = [
-                ("SAC", None),
-                ("DSPG", 64),
-                ("DSPG compiled", 64),
-                ("SoftQLearning", None),
-                ("SoftQLearning compiled", None),
-            ]
-            frames = interleaved({name: steps(models[name]) for name in names}, arguments.rounds)
+    rows, summary = measure(arguments.rounds)
     with open(arguments.output / "speed.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    summary = {
-        "processor": platform.processor() or platform.machine(),
-        "torch": th.__version__,
-        "python": platform.python_version(),
-        "float32 matrix product, GFLOP/s": round(peak()),
-        "learn(), frames per second": {name: round(1 / seconds) for (name, _), (seconds, _) in frames.items()},
-        "learn(), time to SAC": {name: round(ratio, 2) for (name, _), (_, ratio) in frames.items()},
-        "first two updates in s, peak memory in MiB": alone(),
-    }
     (arguments.output / "speed.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(rows, arguments.output / "speed.png")
     for row in rows:

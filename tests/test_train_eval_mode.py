@@ -7,7 +7,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_maxent import DSPG
+from sb3_maxent import DSPG, SoftQLearning
 
 
 class NormalisingExtractor(BaseFeaturesExtractor):
@@ -24,6 +24,16 @@ def make_model(**kwargs):
     policy_kwargs = {"net_arch": [16], "features_extractor_class": NormalisingExtractor, "target_actor": True}
     arguments = {"n_action_samples": 4, "learning_starts": 0, "buffer_size": 1000, "seed": 1, **kwargs}
     return DSPG("MlpPolicy", "Pendulum-v1", policy_kwargs=policy_kwargs, **arguments)
+
+
+def test_softqlearning_trains_with_both():
+    """Its gradient of the Q-values is one of a function, which must not write statistics"""
+    policy_kwargs = {"net_arch": [16], "features_extractor_class": NormalisingExtractor}
+    arguments = {"n_particles": 4, "n_value_samples": 4, "learning_starts": 0, "buffer_size": 1000, "seed": 1}
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", policy_kwargs=policy_kwargs, **arguments)
+    before = {name: statistics(getattr(model, name)) for name in ("actor", "critic")}
+    model.learn(20)
+    assert not any(th.equal(statistics(getattr(model, name)), before[name]) for name in before)
 
 
 def statistics(network):

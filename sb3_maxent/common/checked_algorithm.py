@@ -26,6 +26,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         super().__init__(*args, **kwargs)
         # Environment steps of the last rollout, over all environments
         self._rollout_timesteps = 0
+        self._few_updates_warned_of = False
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
@@ -37,14 +38,14 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
     def _warn_of_few_updates(self) -> None:
         # ``train_freq`` counts steps of all environments together as one
         train_freq: Any = self.train_freq
-        if self.n_envs == 1 or self.gradient_steps < 0 or train_freq.unit != TrainFrequencyUnit.STEP:
+        if self.n_envs == 1 or self.gradient_steps <= 0 or train_freq.unit != TrainFrequencyUnit.STEP:
             return
         updates_per_step = self.gradient_steps / (train_freq.frequency * self.n_envs)
-        if updates_per_step < 1:
+        if updates_per_step < 1 and not self._few_updates_warned_of:
+            self._few_updates_warned_of = True
             warnings.warn(
                 f"{updates_per_step:.3g} updates per step: train_freq={train_freq.frequency} counts a step of all "
-                f"{self.n_envs} environments as one. gradient_steps=-1 makes as many updates as steps, so that learning takes "
-                "no more steps than with one environment"
+                f"{self.n_envs} environments as one. gradient_steps=-1 makes as many updates as steps"
             )
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:

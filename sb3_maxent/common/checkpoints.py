@@ -9,25 +9,24 @@ import os
 import pickle
 import random
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
-import gymnasium as gym
 import numpy as np
 import torch as th
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 from sb3_maxent.common.arguments import check_count
+from sb3_maxent.common.environment_state import environment_state, restore_environment
 
 Algorithm = TypeVar("Algorithm", bound=OffPolicyAlgorithm)
 
 MODEL, REPLAY_BUFFER, STATE = "model.zip", "replay_buffer.pkl", "state.pkl"
-# A folder with another name is being written or deleted
-PREFIX = "steps_"
+# A folder with another name is being written or deleted, or not ours
+PREFIX, PATTERN = "steps_", "steps_" + 12 * "[0-9]"
 
 
 def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
@@ -51,7 +50,7 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
     unfinished.mkdir(parents=True)
     model.save(unfinished / MODEL)
     model.save_replay_buffer(unfinished / REPLAY_BUFFER)
-    state = {"environment": _environment_state(model.env), "random": _random_states(model), "last_obs": model._last_obs}
+    state = {"environment": environment_state(model.env), "random": _random_states(model), "last_obs": model._last_obs}
     (unfinished / STATE).write_bytes(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
     for path in (*unfinished.iterdir(), unfinished):
         _flush(path)
@@ -68,7 +67,11 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
     :param folder: Folder of all checkpoints of a run
     :return: Its folder, ``None`` if there is none
     """
-    return max(Path(folder).glob(f"{PREFIX}*"), default=None)
+    return max(Path(folder).glob(PATTERN), default=None)
+
+
+def _steps_of(checkpoint: Path | None) -> int:
+    return 0 if checkpoint is None else int(checkpoint.name.removeprefix(PREFIX))
 
 
 def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv, **kwargs: Any) -> Algorithm:
@@ -91,10 +94,9 @@ def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv,
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         raise ValueError(f"no checkpoint in {folder}: give the folder that ExactCheckpointCallback writes to")
-    model = algorithm.load(checkpoint / MODEL, env=env, **kwargs)
+    model = algorithm.load(checkpoint / MODEL, env=maybe_make_env(env, verbose=0), **kwargs)
     state = pickle.loads((checkpoint / STATE).read_bytes())
-    _restore_environment(model.env, state["environment"])
-    same_episodes = _in_reach(model.env)
+    same_episodes = restore_environment(model.env, state["environment"])
     if same_episodes:
         # Otherwise ``learn`` starts new ones
         model._last_obs = state["last_obs"]
@@ -105,14 +107,14 @@ def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv,
 
 class ExactCheckpointCallback(BaseCallback):
     """
-    Writes a checkpoint every ``save_freq`` steps, and deletes older ones.
+    Writes a checkpoint every ``save_freq`` steps and at the end of training, and deletes older ones.
 
     :param save_freq: Number of steps between two checkpoints, over all environments; a checkpoint waits for the end of the
         rollout at hand
     :param folder: Folder of all checkpoints of this run
     :param keep: Number of checkpoints to keep
     :param verbose: Verbosity level: 0 for no output, 2 to say when a checkpoint is written
-    :raises ValueError: If a number has no meaning, or, when training starts, if the folder has checkpoints of another run
+    :raises ValueError: If a number has no meaning, or, when training starts, if the folder has a checkpoint of more steps
     """
 
     def __init__(self, save_freq: int, folder: str | Path, keep: int = 2, verbose: int = 0):
@@ -123,32 +125,44 @@ class ExactCheckpointCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         latest = latest_checkpoint(self.folder)
-        self.saved_at = self.model.num_timesteps
-        if latest is not None and int(latest.name.removeprefix(PREFIX)) > self.saved_at:
+        self.saved_at = _steps_of(latest)
+        if latest is not None and self.saved_at > self.model.num_timesteps:
             raise ValueError(
-                f"{self.folder} has a checkpoint with more steps than the model, {latest.name}: go on from it with "
-                "load_checkpoint, or choose another folder"
+                f"{self.folder} has a checkpoint of more steps than the model, {latest.name}: go on from it with "
+                "load_checkpoint and reset_num_timesteps=False, or choose another folder"
             )
 
     def _on_rollout_start(self) -> None:
-        if self.num_timesteps - self.saved_at < self.save_freq:
-            return
-        path = save_checkpoint(self.model, self.folder)  # type: ignore[arg-type]
-        self.saved_at = self.num_timesteps
-        if self.verbose >= 2:
-            print(f"Saving checkpoint to {path}")
-        for old in sorted(self.folder.glob(f"{PREFIX}*"))[: -self.keep]:
-            # Half of a checkpoint must not look like one
-            old.rename(old.with_name(f".deleting_{old.name}"))
-        for old in self.folder.glob(".deleting_*"):
-            shutil.rmtree(old)
+        if self.num_timesteps - self.saved_at >= self.save_freq:
+            self._save()
+            if getattr(self.model, "use_sde", False):
+                # SB3 has drawn the noise matrix of this rollout: draw it anew, as the loaded model will
+                self.model.actor.reset_noise(self.model.n_envs)  # type: ignore[attr-defined]
+
+    def _on_training_end(self) -> None:
+        # An error inside a rollout does not come here
+        if self.num_timesteps > self.saved_at:
+            self._save()
 
     def _on_step(self) -> bool:
         return True
 
+    def _save(self) -> None:
+        path = save_checkpoint(self.model, self.folder)  # type: ignore[arg-type]
+        self.saved_at = self.num_timesteps
+        if self.verbose >= 2:
+            print(f"Saving checkpoint to {path}")
+        for old in sorted(self.folder.glob(PATTERN))[: -self.keep]:
+            # Half of a checkpoint must not look like one
+            old.rename(old.with_name(f".deleting_{old.name}"))
+        for leftover in (*self.folder.glob(".deleting_*"), *self.folder.glob(".writing_*")):
+            shutil.rmtree(leftover)
+
 
 def _flush(path: Path) -> None:
-    # Otherwise a crash of the system could keep the rename and lose the contents
+    # Otherwise a crash of the system could keep the rename and lose the contents. Windows flushes no folders
+    if os.name == "nt":
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -172,59 +186,3 @@ def _restore_random_states(model: OffPolicyAlgorithm, states: dict[str, Any]) ->
     model.action_space.np_random.bit_generator.state = states["action_space"]
     if "cuda" in states and th.cuda.is_available():
         th.cuda.set_rng_state_all(states["cuda"])
-
-
-def _in_reach(env: VecEnv | None) -> bool:
-    return env is not None and isinstance(env.unwrapped, DummyVecEnv)
-
-
-def _layers(env: Any) -> list[Any]:
-    """
-    :param env: Vectorized environment
-    :return: Everything that holds a part of its state: wrappers, and unless they are in other processes the vectorized
-        environment and the layers of each environment
-    """
-    layers: list[Any] = []
-    while isinstance(env, VecEnvWrapper):
-        layers.append(env)
-        env = env.venv
-    if isinstance(env, DummyVecEnv):
-        layers.append(env)
-        for single in env.envs:
-            layers.append(single)
-            while isinstance(layers[-1], gym.Wrapper):
-                layers.append(layers[-1].env)
-    return layers
-
-
-def _can_be_pickled(value: Any) -> bool:
-    try:
-        pickle.dumps(value)
-    except Exception:  # whatever the classes of an environment raise
-        return False
-    return True
-
-
-def _environment_state(env: VecEnv | None) -> list[tuple[str, dict[str, Any]]]:
-    """
-    :param env: Vectorized environment
-    :return: Class and attributes of each layer
-    """
-    if env is not None and not _in_reach(env):
-        warnings.warn(f"the environments of {type(env.unwrapped).__name__} are out of reach: their episodes will start anew")
-    links = {"venv", "envs", "env", "class_attributes"}
-    # What cannot be pickled, as open files and windows, is the new environment's own. Attributes are pickled, not the
-    # objects: many environments, MuJoCo's too, are pickled as the arguments that make a new one
-    return [
-        (type(layer).__name__, {k: v for k, v in vars(layer).items() if k not in links and _can_be_pickled(v)})
-        for layer in _layers(env)
-    ]
-
-
-def _restore_environment(env: VecEnv | None, state: list[tuple[str, dict[str, Any]]]) -> None:
-    layers = _layers(env)
-    names, expected = [type(layer).__name__ for layer in layers], [name for name, _ in state]
-    if names != expected:
-        raise ValueError(f"the environment is {names}, the one of the checkpoint was {expected}")
-    for layer, (_, attributes) in zip(layers, state, strict=True):
-        vars(layer).update(attributes)

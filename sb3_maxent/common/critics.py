@@ -174,7 +174,7 @@ class MultiActionCritic(BaseModel):
         """
         if isinstance(self.action_space, spaces.Discrete):
             actions = preprocess_obs(actions.squeeze(1), self.action_space)  # type: ignore[assignment]  # (batch, actions)
-        features = self._features(obs)
+        features = self.features(obs)
         return tuple(q_network(features, actions.unsqueeze(1)) for q_network in self.q_networks)
 
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
@@ -185,7 +185,16 @@ class MultiActionCritic(BaseModel):
         :param actions: Actions in [-1, 1], shape (batch, samples, action)
         :return: Q-values, shape (batch, samples)
         """
-        features = self._features(obs)
+        return self.q_values_of_features(self.features(obs), actions)
+
+    def q_values_of_features(self, features: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        The smallest Q-value over the networks, for several actions per state whose features are known.
+
+        :param features: ``features`` of the states, shape (batch, features)
+        :param actions: Actions in [-1, 1], shape (batch, samples, action)
+        :return: Q-values, shape (batch, samples)
+        """
         q_values = [q_network(features, actions) for q_network in self.q_networks]
         return th.stack(q_values).amin(dim=0)  # (batch, samples)
 
@@ -199,7 +208,13 @@ class MultiActionCritic(BaseModel):
         actions = th.eye(spaces.flatdim(self.action_space), device=self.device)  # (actions, actions)
         return self.q_values(obs, actions.expand(batch_size_of(obs), -1, -1))
 
-    def _features(self, obs: PyTorchObs) -> th.Tensor:
-        # Extracted once per state. The actor loss alone trains a shared extractor
+    def features(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        What the features extractor makes of the states, without gradient if it is the actor's.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Features, shape (batch, features)
+        """
+        # The actor loss alone trains a shared extractor
         with th.set_grad_enabled(th.is_grad_enabled() and not self.share_features_extractor):
             return self.extract_features(obs, self.features_extractor)  # (batch, features)

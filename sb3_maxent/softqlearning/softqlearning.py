@@ -286,6 +286,8 @@ class SoftQLearning(MaxEntAlgorithm):
         """
         score_of = mixed_space_score if self.particle_space == "reference" else pre_tanh_score
         with th.no_grad():
-            q_gradient = th.func.grad(lambda action: self.critic.q_values(observations, action).sum())(actions)
+            # Outside of what is differentiated: batch normalisation writes its statistics
+            features = self.critic.features(observations)  # (batch, features)
+            q_gradient = th.func.grad(lambda action: self.critic.q_values_of_features(features, action).sum())(actions)
             score = score_of(actions, q_gradient, ent_coef)  # (batch, fixed, action)
             return stein_variational_gradient(score, fixed, updated)  # (batch, updated, action), eq. 13

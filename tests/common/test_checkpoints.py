@@ -1,6 +1,8 @@
+import copy
 import hashlib
 import multiprocessing
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,9 +27,46 @@ def pendulums(n_envs: int = 2, normalize: bool = True, **kwargs):
     return VecNormalize(env) if normalize else env
 
 
+class Simulator(gym.Env):
+    """Walks at random in an environment that it holds as an attribute, by a function that is bound to itself"""
+
+    observation_space, action_space = gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-2, 2, (1,))
+
+    def __init__(self):
+        self.env = gym.make("Pendulum-v1")
+        self.move, self.offset = self._move, 0.0
+
+    def _move(self):
+        self.offset += self.np_random.normal()
+        return self.offset
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.env.reset(seed=seed)
+
+    def step(self, action):
+        observation, reward, *rest = self.env.step(action)
+        return observation, reward + self.move(), *rest
+
+
+class OutOfReach(Simulator):
+    """Has a part that cannot be saved"""
+
+    def reset(self, *, seed=None, options=None):
+        self.generator = (number for number in range(1000))
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        next(self.generator)
+        return super().step(action)
+
+
 # Algorithm, arguments, environment
 CASES = {
     "DSPG, two normalised environments": (DSPG, {**DSPG_SMALL, "learning_rate": lambda progress: 1e-3 * progress}, pendulums),
+    "DSPG, gSDE": (DSPG, {**DSPG_SMALL, "use_sde": True}, pendulums),
+    "DSPG, simulator": (DSPG, DSPG_SMALL, Simulator),
+    "DSPG, compiled": (DSPG, {**DSPG_SMALL, "compile": True}, pendulums),
     "DSPG, MuJoCo": (DSPG, DSPG_SMALL, lambda: gym.make("Hopper-v5")),
     "Soft Q-learning, MuJoCo": (SoftQLearning, SOFT_Q_SMALL, lambda: gym.make("HalfCheetah-v5")),
     "Soft Q-learning, Discrete": (SoftQLearning, SOFT_Q_SMALL, lambda: gym.make("CartPole-v1")),
@@ -58,12 +97,12 @@ def fingerprint(model) -> str:
     return digest.hexdigest()
 
 
-def train(case: str, folder, total: int, save_freq: int, compile: bool = False):
+def train(case: str, folder, total: int, save_freq: int):
     """Train from the latest checkpoint on, if there is one"""
     th.set_num_threads(1)
     algorithm, arguments, make_env = CASES[case]
     if latest_checkpoint(folder) is None:
-        model = algorithm("MlpPolicy", make_env(), compile=compile, **arguments)
+        model = algorithm("MlpPolicy", make_env(), **copy.deepcopy(arguments))
     else:
         model = load_checkpoint(algorithm, folder, make_env())
     callback = ExactCheckpointCallback(save_freq, folder)
@@ -78,11 +117,13 @@ IN_A_NEW_PROCESS = (
 @pytest.mark.parametrize("case", CASES)
 def test_going_on_in_a_new_process_is_exact(tmp_path, case):
     whole = fingerprint(train(case, tmp_path, 160, 80))
-    assert [path.name for path in tmp_path.iterdir()] == ["steps_000000000080"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["steps_000000000080", "steps_000000000160"]
+    shutil.rmtree(tmp_path / "steps_000000000160")
     command = [sys.executable, "-c", IN_A_NEW_PROCESS, case, str(tmp_path)]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
     assert output.split()[-1] == whole
     # The control: without the states of the random generators it is another run
+    shutil.rmtree(tmp_path / "steps_000000000160")
     model = load_checkpoint(CASES[case][0], tmp_path, CASES[case][2]())
     th.manual_seed(1)
     assert fingerprint(model.learn(80, reset_num_timesteps=False)) != whole
@@ -102,11 +143,11 @@ def kill_rounds(case: str, folder, total: int, n_kills: int) -> None:
         process.start()
         if kill < n_kills:
             # At a random moment of a round of a few steps, a checkpoint and its deletion
-            while process.is_alive() and latest_steps(folder / "killed") < total * (kill + 0.5) / (n_kills + 1):
+            while process.is_alive() and latest_steps(folder / "killed") < total * (kill + 0.5) / (n_kills + 2):
                 time.sleep(0.001)
             time.sleep(generator.uniform(0, 0.1))
             process.kill()
-        process.join()
+        process.join(120)
         assert process.exitcode == (-signal.SIGKILL if kill < n_kills else 0)
     assert queue.get() == expected
 
@@ -126,11 +167,10 @@ def test_many_killed_processes_lose_nothing(tmp_path, case):
     kill_rounds(case, tmp_path, 1600, 15)
 
 
-@pytest.mark.filterwarnings("ignore:the environments of SubprocVecEnv")
 def test_environments_in_other_processes_start_anew(tmp_path):
     env = pendulums(vec_env_cls=SubprocVecEnv)
     try:
-        with pytest.warns(UserWarning, match="the environments of SubprocVecEnv are out of reach"):
+        with pytest.warns(UserWarning, match=r"episodes will start anew: VecNormalize\.venv"):
             save_checkpoint(DSPG("MlpPolicy", env, **DSPG_SMALL).learn(60), tmp_path)
         mean = env.obs_rms.mean.copy()
         env.obs_rms.mean[:] = 7.0
@@ -141,14 +181,32 @@ def test_environments_in_other_processes_start_anew(tmp_path):
         env.close()
 
 
+def test_an_incomplete_environment_starts_anew(tmp_path):
+    with pytest.warns(UserWarning, match=r"episodes will start anew: OutOfReach\.generator"):
+        save_checkpoint(DSPG("MlpPolicy", OutOfReach(), **DSPG_SMALL).learn(60), tmp_path)
+    loaded = load_checkpoint(DSPG, tmp_path, OutOfReach())
+    assert loaded._last_obs is None
+    assert loaded.learn(20, reset_num_timesteps=False).num_timesteps == 80
+
+
+def test_several_calls_of_learn(tmp_path):
+    model, callback = DSPG("MlpPolicy", "Pendulum-v1", **DSPG_SMALL), ExactCheckpointCallback(50, tmp_path)
+    for _ in range(3):
+        model.learn(40, callback, reset_num_timesteps=False)
+    assert latest_steps(tmp_path) == 120
+
+
 def test_old_checkpoints_are_deleted(tmp_path):
     (tmp_path / ".deleting_steps_000000000001").mkdir()
-    (tmp_path / ".writing_steps_000000000060").mkdir()
+    (tmp_path / ".writing_steps_000000000001").mkdir()
+    (tmp_path / "steps_of_another_kind").mkdir()
     model = DSPG("MlpPolicy", "Pendulum-v1", **DSPG_SMALL).learn(100, ExactCheckpointCallback(20, tmp_path, keep=2, verbose=2))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["steps_000000000060", "steps_000000000080"]
-    with pytest.raises(ValueError, match="steps_000000000080 exists: go on from it"):
-        model.num_timesteps = 80
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("steps_000000000080", "steps_000000000100", "steps_of_another_kind")
+    ]
+    with pytest.raises(ValueError, match="steps_000000000100 exists: go on from it"):
         save_checkpoint(model, tmp_path)
+    assert load_checkpoint(DSPG, tmp_path, "Pendulum-v1").num_timesteps == 100
 
 
 @pytest.mark.parametrize("arguments", [{"save_freq": 0}, {"save_freq": 1.5}, {"save_freq": 1, "keep": 0}])
@@ -162,7 +220,7 @@ def test_bad_folders(tmp_path):
         load_checkpoint(DSPG, tmp_path, "Pendulum-v1")
     model = DSPG("MlpPolicy", "Pendulum-v1", **DSPG_SMALL).learn(40)
     save_checkpoint(model, tmp_path)
-    with pytest.raises(ValueError, match="has a checkpoint with more steps than the model, steps_000000000040"):
+    with pytest.raises(ValueError, match="has a checkpoint of more steps than the model, steps_000000000040"):
         model.learn(100, ExactCheckpointCallback(20, tmp_path))
     with pytest.raises(ValueError, match=r"the environment is .*VecNormalize.*the one of the checkpoint was"):
         load_checkpoint(DSPG, tmp_path, pendulums(1))

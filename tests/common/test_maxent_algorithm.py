@@ -245,6 +245,7 @@ def test_learn_takes_a_float_and_names_the_run(tmp_path):
         (4, {"train_freq": 2, "gradient_steps": 4}, "0.5"),
         (4, {"gradient_steps": 4}, None),
         (4, {"gradient_steps": -1}, None),
+        (4, {"gradient_steps": 0}, None),
         (1, {"train_freq": 8}, None),
     ],
 )
@@ -252,6 +253,6 @@ def test_few_updates_with_several_environments_are_warned_of(n_envs, arguments, 
     model = DSPG("MlpPolicy", make_vec_env("Pendulum-v1", n_envs), **TINY, **arguments)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model.learn(8)
+        model.learn(8).learn(8)
     messages = [str(warning.message) for warning in caught if "updates per step" in str(warning.message)]
     assert [message.split(" ")[0] for message in messages] == ([] if updates_per_step is None else [updates_per_step])

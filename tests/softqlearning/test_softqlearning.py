@@ -64,7 +64,7 @@ def test_gradient_of_the_actor_loss(particle_space):
     kwargs = {**SMALL, "n_particles": 8}
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", ent_coef=0.5, particle_space=particle_space, **kwargs).learn(12)
     observations, noise = th.randn(6, 3), th.randn(6, 8, 1)
-    model.critic.q_values = lambda obs, actions: actions.sin().sum(dim=-1)
+    model.critic.q_values_of_features = lambda features, actions: actions.sin().sum(dim=-1)
     loss, _ = model._actor_loss(observations, noise, th.tensor(0.5))
     gradients = th.autograd.grad(loss, list(model.actor.parameters()))
 
