@@ -61,7 +61,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
     :param qf_learning_rate: Learning rate of the critic, ``None`` for the one of the actor. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
-    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of half a minute
+    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute
     """
 
     # What ``compile=True`` compiles: methods that depend on their arguments and on networks only, and change nothing.

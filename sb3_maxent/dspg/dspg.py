@@ -63,8 +63,8 @@ class DSPG(MaxEntAlgorithm):
     :param baseline: ``"loo"`` subtracts the mean of the other samples in the actor loss (exactly unbiased),
         ``"none"`` is the paper's estimator
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
-    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of half a minute. Without a
-        C++ compiler it warns and stays eager.
+    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute. Without
+        a C++ compiler it warns and stays eager.
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE, -1 only at the start of the rollout
     :param use_sde_at_warmup: Whether to use gSDE instead of uniform sampling during the warm up phase

@@ -87,8 +87,8 @@ class SoftQLearning(MaxEntAlgorithm):
         the reference implementations do, which misses narrow densities in many dimensions
     :param particle_space: ``"pre_tanh"``, or ``"reference"`` for the published form with its wrong density
     :param max_grad_norm: Largest norm of the sampling network's gradient, ``None`` not to clip
-    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of half a minute. Without a
-        C++ compiler it warns and stays eager.
+    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute. Without
+        a C++ compiler it warns and stays eager.
     :param stats_window_size: Number of episodes to average in the rollout log
     :param tensorboard_log: The log location for tensorboard (if None, no logging)
     :param policy_kwargs: Additional arguments of the policy,
