@@ -133,7 +133,7 @@ def train_and_report(case, folder, total, save_freq, queue):
     queue.put(fingerprint(train(case, folder, total, save_freq)))
 
 
-def kill_rounds(case: str, folder, total: int, n_kills: int) -> None:
+def assert_nothing_is_lost(case: str, folder, total: int, n_kills: int) -> None:
     """Train in child processes that are killed, each of which goes on where the last one was"""
     expected = fingerprint(train(case, folder / "whole", total, 10))
     context, generator = multiprocessing.get_context("fork"), random.Random(0)
@@ -158,13 +158,13 @@ def latest_steps(folder) -> int:
 
 
 def test_a_killed_process_loses_nothing(tmp_path):
-    kill_rounds("DSPG, two normalised environments", tmp_path, 600, 5)
+    assert_nothing_is_lost("DSPG, two normalised environments", tmp_path, 600, 5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_many_killed_processes_lose_nothing(tmp_path, case):
-    kill_rounds(case, tmp_path, 1600, 15)
+    assert_nothing_is_lost(case, tmp_path, 1600, 15)
 
 
 def test_environments_in_other_processes_start_anew(tmp_path):
