@@ -8,6 +8,10 @@ pytest:
 pytest-slow:
 	python -m pytest -m slow
 
+mutants:
+	mutmut run --max-children 2
+	mutmut results
+
 type:
 	mypy sb3_maxent
 
@@ -24,4 +28,4 @@ check-codestyle:
 
 commit-checks: format type lint
 
-.PHONY: pytest pytest-slow type lint format check-codestyle commit-checks
+.PHONY: pytest pytest-slow mutants type lint format check-codestyle commit-checks

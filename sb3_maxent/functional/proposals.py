@@ -44,8 +44,8 @@ def mixture_proposal(centres: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, t
     :return: Actions, shape (batch, samples, action), and their log density, shape (batch, samples)
     :raises ValueError: If a shape is wrong
     """
-    n_centres, action_dim = centres.shape[1:]
     check_shapes((centres, "batch centres action"), (noise[..., 1:], "batch samples action"))
+    n_centres, action_dim = centres.shape[1:]
     std = centres.std(dim=1, keepdim=True, correction=0).clamp(min=MIN_STD)  # (batch, 1, action)
     bandwidth = std * (4 / ((action_dim + 2) * n_centres)) ** (1 / (action_dim + 4))  # (batch, 1, action)
     lower, upper = (th.special.ndtr((bound - centres) / bandwidth) for bound in (-1, 1))  # (batch, centres, action)

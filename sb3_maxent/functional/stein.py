@@ -68,7 +68,7 @@ def stein_variational_gradient(score: th.Tensor, fixed: th.Tensor, updated: th.T
     :return: Direction, shape (batch, updated, action)
     :raises ValueError: If a shape is wrong or there are fewer than two fixed particles
     """
-    check_shapes((score, "batch fixed action"), (fixed, "batch fixed action"))
+    check_shapes((score, "batch fixed action"), (fixed, "batch fixed action"), (updated, "batch updated action"))
     # Around the mean, where inner products are precise: the direction does not depend on the origin
     mean = fixed.mean(dim=1, keepdim=True)  # (batch, 1, action)
     fixed, updated = fixed - mean, updated - mean

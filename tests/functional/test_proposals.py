@@ -1,7 +1,9 @@
 import math
 
+import numpy as np
 import pytest
 import torch as th
+from scipy.stats import truncnorm
 
 from sb3_maxent.functional import mixture_proposal, soft_value_importance, uniform_proposal
 from tests.functional.closed_forms import BoundedQuadraticBandit
@@ -24,6 +26,34 @@ def test_mixture_is_a_density_and_the_samples_have_it():
     # The distribution function of the density at the samples is uniform
     cdf = th.cumulative_trapezoid(density, grid)
     assert (cdf - th.linspace(0, 1, len(cdf))).abs().max() < 0.005
+
+
+def test_mixture_density_by_hand():
+    """Against SciPy's truncated normals, with the bandwidth of the rule written out for two dimensions and three centres"""
+    centres = th.tensor([[[0.9, 0.0], [0.3, 0.1], [0.0, -0.1]], [[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]], dtype=th.float64)
+    noise = th.rand(2, 50, 3, dtype=th.float64, generator=th.Generator().manual_seed(0))
+    actions, log_density = mixture_proposal(centres, noise)
+    for state, std in enumerate([centres[0].numpy().std(axis=0), np.full(2, 0.02)]):
+        bandwidth = std * (1 / 3) ** (1 / 6)
+        density = np.full(50, 0.1 / 4)
+        for centre in centres[state].numpy():
+            normal = truncnorm((-1 - centre) / bandwidth, (1 - centre) / bandwidth, loc=centre, scale=bandwidth)
+            density += 0.9 / 3 * normal.pdf(actions[state].numpy()).prod(axis=1)
+        assert log_density[state].numpy() == pytest.approx(np.log(density), abs=1e-9)
+
+
+@pytest.mark.parametrize("n_centres", [1, 3, 32, 63])
+def test_mixture_at_the_ends_of_the_noise(n_centres):
+    """In single precision the last component, the upper bound and the distribution function at a far bound round up"""
+    last = 1 - 2**-24
+    corner = th.ones(1, n_centres, 1)
+    for sign in (-1, 1):
+        noise = th.tensor([[[0.5, 0.0], [0.5, last], [last, 0.0], [last, last]]])
+        actions, log_density = mixture_proposal(sign * corner, noise)
+        assert actions.abs().max() <= 1 and th.isfinite(log_density).all()
+    # The first tenth of the choice is uniform, its end is not
+    actions, _ = mixture_proposal(corner.double(), th.tensor([[[0.1 - 1e-9, 0.25], [0.1, 0.25]]], dtype=th.float64))
+    assert actions[0, 0].item() == -0.5 and actions[0, 1].item() > 0.9
 
 
 def test_mixture_density_in_two_dimensions_integrates_to_one():
@@ -82,14 +112,17 @@ def test_bias_in_six_dimensions(shift, bound):
 def test_uniform_value_by_hand():
     q_values = th.tensor([[0.0, 2.0]])
     value = soft_value_importance(q_values, th.full((1, 2), -math.log(2)), 2.0)
+    assert value.shape == (1, 1)
     assert value.item() == pytest.approx(2.0 * math.log((1 + math.e) / 2 * 2))
 
 
 def test_log_density_is_precise_for_narrow_components():
     """Centres in a corner, close together: the density from inner products agrees with double precision"""
     th.manual_seed(0)
-    centres, noise = 0.9 + 0.01 * th.randn(20, 8, 6, dtype=th.float64), th.rand(20, 16, 7, dtype=th.float64)
-    centres = centres.clamp(-1, 1)
+    noise = th.rand(20, 16, 7, dtype=th.float64)
+    corner = 0.9 * th.ones(20, 1, 1, dtype=th.float64)
+    corner[::2] *= -1
+    centres = (corner + 0.01 * th.randn(20, 8, 6, dtype=th.float64)).clamp(-1, 1)
     actions, expected = mixture_proposal(centres, noise)
     single_actions, log_density = mixture_proposal(centres.float(), noise.float())
     assert (single_actions - actions).abs().max() < 1e-3
