@@ -1,5 +1,7 @@
 """Small environments with known answers."""
 
+import copy
+
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
@@ -57,3 +59,42 @@ class FaultyEnv(gym.Env):
         faulty = "reward" in self.fault and self.n_steps >= self.fault_step
         reward = float("nan") if faulty else float(action.sum())
         return self.observation(), reward, False, self.n_steps % 20 == 0, {}
+
+
+class RandomEnv(gym.Env):
+    """
+    Random observations and episodes of a given length. Refuses actions outside of its space.
+
+    The reward is the mean of the action, or the distance between two goals where the observations have goals.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param episode_length: Steps until an episode ends
+    :param terminate: Whether that is an end of the task, and not of the time
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space, action_space: spaces.Space, episode_length: int = 5, terminate: bool = False
+    ):
+        # Copies: tests share the spaces, not the state of their generators
+        self.observation_space, self.action_space = copy.deepcopy(observation_space), copy.deepcopy(action_space)
+        self.episode_length, self.terminate, self.n_steps = episode_length, terminate, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.n_steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.n_steps += 1
+        observation, end = self.observation_space.sample(), self.n_steps == self.episode_length
+        reward = float(np.mean(action))
+        if isinstance(observation, dict) and "desired_goal" in observation:
+            reward = float(self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {}))
+        return observation, reward, end and self.terminate, end and not self.terminate, {}
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return -np.abs(achieved_goal - desired_goal).sum(axis=-1)

@@ -7,33 +7,36 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_maxent import DSPG, SoftQLearning
+from tests.models import VARIANTS, make_model, parameters_of
+
+CASES = {
+    **{variant: (variant, {}) for variant in VARIANTS},
+    "DSPG, target actor": ("DSPG", {"target_actor": True}),
+    "DSPG, shared": ("DSPG", {"share_features_extractor": True}),
+    "SoftQLearning, shared": ("SoftQLearning", {"share_features_extractor": True}),
+}
 
 
 class NormalisingExtractor(BaseFeaturesExtractor):
-    def __init__(self, observation_space, dropout=0.5):
+    def __init__(self, observation_space):
         super().__init__(observation_space, 8)
         self.linear = nn.Linear(get_flattened_obs_dim(observation_space), 8)
-        self.norm, self.dropout = nn.BatchNorm1d(8), nn.Dropout(dropout)
+        self.norm, self.dropout = nn.BatchNorm1d(8), nn.Dropout(0.5)
 
     def forward(self, observations):
         return self.dropout(self.norm(self.linear(observations)))
 
 
-def make_model(**kwargs):
-    policy_kwargs = {"net_arch": [16], "features_extractor_class": NormalisingExtractor, "target_actor": True}
-    arguments = {"n_action_samples": 4, "learning_starts": 0, "buffer_size": 1000, "seed": 1, **kwargs}
-    return DSPG("MlpPolicy", "Pendulum-v1", policy_kwargs=policy_kwargs, **arguments)
+def make_normalising(case, **arguments):
+    variant, policy_kwargs = CASES[case]
+    policy_kwargs = {"features_extractor_class": NormalisingExtractor, **policy_kwargs}
+    return make_model(variant, policy_kwargs=policy_kwargs, **{"learning_starts": 0, "seed": 1, **arguments})
 
 
-def test_softqlearning_trains_with_both():
-    """Its gradient of the Q-values is one of a function, which must not write statistics"""
-    policy_kwargs = {"net_arch": [16], "features_extractor_class": NormalisingExtractor}
-    arguments = {"n_particles": 4, "n_value_samples": 4, "learning_starts": 0, "buffer_size": 1000, "seed": 1}
-    model = SoftQLearning("MlpPolicy", "Pendulum-v1", policy_kwargs=policy_kwargs, **arguments)
-    before = {name: statistics(getattr(model, name)) for name in ("actor", "critic")}
-    model.learn(20)
-    assert not any(th.equal(statistics(getattr(model, name)), before[name]) for name in before)
+def networks(model):
+    """The trained networks, and their targets"""
+    names = ("actor", "critic", "actor_target", "critic_target")
+    return {name: getattr(model, name) for name in names if getattr(model, name, None) is not None}
 
 
 def statistics(network):
@@ -41,38 +44,69 @@ def statistics(network):
     return th.cat([norm.running_mean, norm.running_var]).clone()
 
 
-def test_statistics_move_with_updates_and_reach_the_targets():
-    model = make_model(tau=0.0)
-    names = ("actor", "critic", "actor_target", "critic_target")
-    before = {name: statistics(getattr(model, name)) for name in names}
+@pytest.mark.parametrize("case", CASES)
+def test_statistics_move_with_updates_and_reach_the_targets(case):
+    """Copied even with tau = 0, which leaves the parameters beside them alone"""
+    model = make_normalising(case, tau=0.0)
+    before = {name: (statistics(network), parameters_of(network)) for name, network in networks(model).items()}
     model.learn(20)
-    after = {name: statistics(getattr(model, name)) for name in names}
-    for name in names:
-        assert not th.equal(before[name], after[name]), name
-    # Copied even with tau = 0
-    assert th.equal(after["actor"], after["actor_target"]) and th.equal(after["critic"], after["critic_target"])
+    for name, network in networks(model).items():
+        assert not th.equal(statistics(network), before[name][0]), name
+        moved = [key for key, value in parameters_of(network).items() if not th.equal(value, before[name][1][key])]
+        assert len(moved) == (0 if name.endswith("_target") else len(before[name][1])), name
+        if name.endswith("_target"):
+            assert th.equal(statistics(network), statistics(getattr(model, name.removesuffix("_target"))))
+            # By copying alone, its own batches leave no trace
+            assert network.features_extractor.norm.num_batches_tracked == 0
 
 
-def test_collecting_moves_no_statistics():
-    model = make_model(learning_starts=10, gradient_steps=0)
-    before = statistics(model.actor)
+@pytest.mark.parametrize("case", CASES)
+def test_collecting_moves_no_statistics(case):
+    """Neither random actions at the start nor those of the policy after it"""
+    model = make_normalising(case, learning_starts=10, gradient_steps=0)
+    before = {name: statistics(network) for name, network in networks(model).items()}
     model.learn(30)
-    assert th.equal(before, statistics(model.actor))
+    assert all(th.equal(statistics(network), before[name]) for name, network in networks(model).items())
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_predictions_are_those_of_evaluation_mode(training):
-    model = make_model().learn(10)
+@pytest.mark.parametrize("case", CASES)
+def test_predictions_are_those_of_evaluation_mode(case, training):
+    """Whatever the mode was before; noise aside, they are always the same and leave no trace"""
+    model = make_normalising(case).learn(10)
     model.policy.set_training_mode(training)
-    observation = np.ones((4, 3), np.float32)
+    before = {name: statistics(network) for name, network in networks(model).items()}
+    observation = np.random.default_rng(0).normal(size=(50, *model.observation_space.shape)).astype(np.float32)
     first, second = (model.predict(observation, deterministic=True)[0] for _ in range(2))
     assert np.array_equal(first, second)
-    assert not model.policy.actor.training
+    assert not any(module.training for network in networks(model).values() for module in network.modules())
+    samples = []
+    for _ in range(2):
+        model.policy.set_training_mode(training)
+        th.manual_seed(0)
+        samples.append(model.sample_actions(observation, 3))
+    assert np.array_equal(*samples)
+    assert all(th.equal(statistics(network), before[name]) for name, network in networks(model).items())
+    # The control: in training mode dropout makes the features random
+    obs, _ = model.policy.obs_to_tensor(observation)
+    for mode in (False, True):
+        model.policy.set_training_mode(mode)
+        first, second = (model.critic.extract_features(obs, model.critic.features_extractor) for _ in range(2))
+        assert th.equal(first, second) != mode
 
 
-def test_updates_run_in_training_mode():
-    model, modes = make_model().learn(10), []
-    model.actor.features_extractor.dropout.register_forward_hook(lambda module, inputs, output: modes.append(module.training))
+@pytest.mark.parametrize("case", CASES)
+def test_updates_run_in_training_mode(case):
+    """The networks that learn, and not their targets"""
+    model, modes = make_normalising(case).learn(10), {}
+
+    def remember(name):
+        return lambda module, inputs, output: modes.setdefault(name, set()).add(module.training)
+
+    for name, network in networks(model).items():
+        network.features_extractor.dropout.register_forward_hook(remember(name))
     model.policy.set_training_mode(False)
-    model.train(1, 8)
-    assert modes and all(modes)
+    model.train(2, 8)
+    trained = {name: modes.pop(name) for name in ("actor", "critic") if name in modes}
+    assert set(trained) == {"actor", "critic"} & set(networks(model)) and all(mode == {True} for mode in trained.values())
+    assert modes and all(mode == {False} for mode in modes.values())

@@ -1,12 +1,16 @@
 """Values from what a user or a YAML file gives, or a clear error."""
 
 import math
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
+
+# Of the numbers that networks compute with
+LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 
 
 def make_schedule(value: float | str | Schedule, name: str) -> Schedule:
@@ -19,20 +23,23 @@ def make_schedule(value: float | str | Schedule, name: str) -> Schedule:
         ``"lin_x_y"``, linearly from x to y. A number in a string is accepted too: YAML reads ``3e-4`` as one.
     :param name: Name of the argument, for the message
     :return: The schedule
-    :raises ValueError: If the string or the number has no meaning as a schedule
+    :raises ValueError: If it has no meaning as a schedule, or is a function without one at the start or at the end
     """
-    if callable(value):
-        return FloatSchedule(value)
     linear = isinstance(value, str) and value.startswith("lin_")
+    # Errors of a function itself are its author's
+    texts: list[Any] = [value(1.0), value(0.0)] if callable(value) else str(value).removeprefix("lin_").split("_")
     try:
-        numbers = [float(number) for number in str(value).removeprefix("lin_").split("_")]
-    except ValueError:
+        numbers = [float(text) for text in texts]
+    except (TypeError, ValueError):
         numbers = []
-    if not 1 <= len(numbers) <= 1 + linear or not all(0.0 <= number < float("inf") for number in numbers):
+    n_numbers = 2 if linear or callable(value) else 1
+    if not 1 <= len(numbers) <= n_numbers or not all(0.0 <= number <= LARGEST for number in numbers):
         raise ValueError(
             f"{name}={value!r} is not a schedule: give a number >= 0, a function of the remaining progress, 'lin_x' "
             "or 'lin_x_y'"
         )
+    if callable(value):
+        return FloatSchedule(value)
     if linear:
         return FloatSchedule(LinearSchedule(numbers[0], numbers[1] if len(numbers) == 2 else 0.0, 1.0))
     return FloatSchedule(numbers[0])
@@ -50,16 +57,43 @@ def check_flag(value: object, name: str) -> None:
         raise ValueError(f"{name}={value!r}: give True or False")
 
 
-def check_count(value: int, name: str) -> None:
+def is_count(value: object, minimum: int = 1) -> bool:
     """
-    Accept a positive integer.
+    Whether a value is an integer, and large enough.
+
+    :param value: The value
+    :param minimum: Smallest number to accept
+    :return: Whether it is
+    """
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= minimum)
+
+
+def check_count(value: int, name: str, minimum: int = 1) -> None:
+    """
+    Accept a positive integer, or one from another number on.
 
     :param value: The value
     :param name: Name of the argument, for the message
+    :param minimum: Smallest number to accept
     :raises ValueError: If it is something else
     """
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r}: give an integer >= 1")
+    if not is_count(value, minimum):
+        raise ValueError(f"{name}={value!r}: give an integer >= {minimum}")
+
+
+def check_number(value: float, name: str, low: float = 0.0, high: float = LARGEST) -> None:
+    """
+    Accept a number in a range.
+
+    :param value: The value
+    :param name: Name of the argument, for the message
+    :param low: Smallest number to accept
+    :param high: Largest number to accept
+    :raises ValueError: If it is something else
+    """
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
+        raise ValueError(f"{name}={value!r}: give a finite number from {low:g} to {high:g}")
 
 
 def check_max_grad_norm(max_grad_norm: float | None) -> None:
@@ -89,7 +123,7 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
     except ValueError:
         schedule = None
     # A learned coefficient cannot follow a schedule
-    if schedule is None or (learned and (schedule(1.0) <= 0 or "lin_" in str(ent_coef))):
+    if schedule is None or (learned and (schedule(1.0) < SMALLEST or "lin_" in str(ent_coef))):
         raise ValueError(
             f"ent_coef={ent_coef!r}: give a number >= 0, a schedule, 'auto', or 'auto_x' with an initial value x > 0"
         )
@@ -109,7 +143,7 @@ def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space
         return -float(get_action_dim(action_space))
     try:
         nats = float(target_entropy)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         nats = float("nan")
     if not math.isfinite(nats):
         raise ValueError(f"target_entropy={target_entropy!r}: give a finite number of nats, or 'auto'")

@@ -9,6 +9,8 @@ import os
 import pickle
 import random
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +23,12 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from sb3_maxent.common.arguments import check_count
 from sb3_maxent.common.environment_state import environment_state, restore_environment
+from sb3_maxent.common.errors import check_parameters
 
 Algorithm = TypeVar("Algorithm", bound=OffPolicyAlgorithm)
 
 MODEL, REPLAY_BUFFER, STATE = "model.zip", "replay_buffer.pkl", "state.pkl"
+DELETE_IT = "delete its folder to go on from an earlier checkpoint"
 # A folder with another name is being written or deleted, or not ours
 PREFIX, PATTERN = "steps_", "steps_" + 12 * "[0-9]"
 
@@ -40,11 +44,13 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
     :param folder: Folder of all checkpoints of this run
     :return: Folder of this checkpoint
     :raises ValueError: If there is a checkpoint of as many steps already
+    :raises NonFiniteError: If a parameter is NaN or infinite: an earlier checkpoint is worth more
     """
     folder = Path(folder)
     checkpoint = folder / f"{PREFIX}{model.num_timesteps:012d}"
     if checkpoint.exists():
         raise ValueError(f"{checkpoint} exists: go on from it with load_checkpoint, or choose another folder")
+    check_parameters(model)
     unfinished = folder / f".writing_{checkpoint.name}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -89,20 +95,35 @@ def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv,
     :param env: Environment made as the first one was, with the same wrappers
     :param kwargs: Arguments of ``load``
     :return: The model
-    :raises ValueError: If there is no checkpoint, or the environment is wrapped in another way
+    :raises ValueError: If there is no checkpoint, a file of it is missing or damaged, or the environment is wrapped in another
+        way
     """
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         raise ValueError(f"no checkpoint in {folder}: give the folder that ExactCheckpointCallback writes to")
+    missing = [name for name in (MODEL, REPLAY_BUFFER, STATE) if not (checkpoint / name).is_file()]
+    if missing:
+        raise ValueError(f"{checkpoint} is incomplete, {' and '.join(missing)} is missing: {DELETE_IT}")
     model = algorithm.load(checkpoint / MODEL, env=maybe_make_env(env, verbose=0), **kwargs)
-    state = pickle.loads((checkpoint / STATE).read_bytes())
-    same_episodes = restore_environment(model.env, state["environment"])
+    with _reading(checkpoint / STATE):
+        state = pickle.loads((checkpoint / STATE).read_bytes())
+        environment, last_obs, random_states = state["environment"], state["last_obs"], state["random"]
+    same_episodes = restore_environment(model.env, environment)
     if same_episodes:
         # Otherwise ``learn`` starts new ones
-        model._last_obs = state["last_obs"]
-    model.load_replay_buffer(checkpoint / REPLAY_BUFFER, truncate_last_traj=not same_episodes)
-    _restore_random_states(model, state["random"])
+        model._last_obs = last_obs
+    with _reading(checkpoint / REPLAY_BUFFER):
+        model.load_replay_buffer(checkpoint / REPLAY_BUFFER, truncate_last_traj=not same_episodes)
+    _restore_random_states(model, random_states)
     return model
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+        raise ValueError(f"{path} is damaged, {DELETE_IT}: {type(error).__name__}: {error}") from error
 
 
 class ExactCheckpointCallback(BaseCallback):

@@ -1,9 +1,10 @@
 """Critics that are evaluated at many actions per state."""
 
+from collections.abc import Sequence
+
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
-from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
@@ -21,7 +22,8 @@ def batch_size_of(obs: PyTorchObs) -> int:
     :param obs: Observations, shape (batch, ...), or a dictionary of such
     :return: Batch size
     """
-    return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+    # Not len(): an exported graph has no fixed batch size
+    return (next(iter(obs.values())) if isinstance(obs, dict) else obs).shape[0]
 
 
 class QNetwork(nn.Module):
@@ -54,11 +56,11 @@ class QNetwork(nn.Module):
         evaluation_precision: str = "float32",
     ):
         super().__init__()
-        if evaluation_precision not in PRECISIONS:
+        if evaluation_precision not in tuple(PRECISIONS):
             raise ValueError(f"evaluation_precision={evaluation_precision!r} is not one of {tuple(PRECISIONS)}")
         self.evaluation_dtype = PRECISIONS[evaluation_precision]
         n_layers = max(len(net_arch), 1)
-        if not -n_layers <= action_layer < n_layers:
+        if not isinstance(action_layer, int) or not -n_layers <= action_layer < n_layers:
             raise ValueError(f"action_layer={action_layer} is not a hidden layer of net_arch={net_arch}")
         action_layer %= n_layers
         widths = [features_dim, *net_arch, 1]
@@ -76,21 +78,29 @@ class QNetwork(nn.Module):
                 # A hidden layer of all samples is large: a second copy costs more than the product that made it
                 module.inplace = True
 
-    def forward(self, features: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    def state_part(self, features: th.Tensor) -> th.Tensor:
+        """
+        What a state contributes to the joining layer, the same for all its actions.
+
+        :param features: Features of the states, shape (batch, features)
+        :return: State part, shape (batch, 1, join)
+        """
+        hidden = self.trunk(features)  # (batch, hidden)
+        return F.linear(hidden, self.join.weight[:, : hidden.shape[1]], self.join.bias).unsqueeze(1)  # (batch, 1, join)
+
+    def forward(self, state_part: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
         Evaluate several actions per state.
 
-        :param features: Features of the states, shape (batch, features)
+        :param state_part: ``state_part`` of the states, shape (batch, 1, join)
         :param actions: Actions in [-1, 1], shape (batch, samples, action)
         :return: Q-values, shape (batch, samples)
         """
-        hidden = self.trunk(features)  # (batch, hidden)
-        weight_state, weight_action = self.join.weight.split([hidden.shape[1], actions.shape[2]], dim=1)
-        state_part = F.linear(hidden, weight_state, self.join.bias).unsqueeze(1)  # (batch, 1, join)
+        weight_action = self.join.weight[:, -actions.shape[2] :]  # (join, action)
         if th.is_grad_enabled():
             return self._evaluate(state_part, actions, weight_action)
-        # float32 is not a type of autocast on every device
-        reduced = self.evaluation_dtype is not th.float32
+        # float32 is not a type of autocast on every device; what runs an exported graph need not know another
+        reduced = self.evaluation_dtype is not th.float32 and not th.compiler.is_exporting()
         with th.autocast(actions.device.type, dtype=self.evaluation_dtype if reduced else None, enabled=reduced):
             return self._evaluate_in_chunks(state_part, actions, weight_action)
 
@@ -158,9 +168,9 @@ class MultiActionCritic(BaseModel):
         if n_critics < 1:
             raise ValueError(f"n_critics={n_critics}: at least one critic is needed")
         self.share_features_extractor = share_features_extractor
-        action_dim = spaces.flatdim(action_space)
+        self.action_dim = spaces.flatdim(action_space)
         self.q_networks = nn.ModuleList(
-            QNetwork(features_dim, action_dim, net_arch, activation_fn, action_layer, evaluation_precision)
+            QNetwork(features_dim, self.action_dim, net_arch, activation_fn, action_layer, evaluation_precision)
             for _ in range(n_critics)
         )
 
@@ -172,10 +182,19 @@ class MultiActionCritic(BaseModel):
         :param actions: Actions in [-1, 1], shape (batch, action), or numbers of actions, shape (batch, 1)
         :return: One tensor of shape (batch, 1) per network
         """
+        return self.forward_state_parts(self.state_parts(obs), actions)
+
+    def forward_state_parts(self, state_parts: Sequence[th.Tensor], actions: th.Tensor) -> tuple[th.Tensor, ...]:
+        """
+        Q-values of one action per state, from every network, where the state parts are known.
+
+        :param state_parts: ``state_parts`` of the states
+        :param actions: Actions in [-1, 1], shape (batch, action), or numbers of actions, shape (batch, 1)
+        :return: One tensor of shape (batch, 1) per network
+        """
         if isinstance(self.action_space, spaces.Discrete):
-            actions = preprocess_obs(actions.squeeze(1), self.action_space)  # type: ignore[assignment]  # (batch, actions)
-        features = self.features(obs)
-        return tuple(q_network(features, actions.unsqueeze(1)) for q_network in self.q_networks)
+            actions = F.one_hot(actions.squeeze(1).long(), self.action_dim).float()  # (batch, actions)
+        return tuple(self._of_each_network(state_parts, actions.unsqueeze(1)))
 
     def q_values(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
@@ -185,18 +204,20 @@ class MultiActionCritic(BaseModel):
         :param actions: Actions in [-1, 1], shape (batch, samples, action)
         :return: Q-values, shape (batch, samples)
         """
-        return self.q_values_of_features(self.features(obs), actions)
+        return self.q_values_of_state_parts(self.state_parts(obs), actions)
 
-    def q_values_of_features(self, features: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    def q_values_of_state_parts(self, state_parts: Sequence[th.Tensor], actions: th.Tensor) -> th.Tensor:
         """
-        The smallest Q-value over the networks, for several actions per state whose features are known.
+        The smallest Q-value over the networks, for several actions per state, where the state parts are known.
 
-        :param features: ``features`` of the states, shape (batch, features)
+        :param state_parts: ``state_parts`` of the states
         :param actions: Actions in [-1, 1], shape (batch, samples, action)
         :return: Q-values, shape (batch, samples)
         """
-        q_values = [q_network(features, actions) for q_network in self.q_networks]
-        return th.stack(q_values).amin(dim=0)  # (batch, samples)
+        return th.stack(self._of_each_network(state_parts, actions)).amin(dim=0)  # (batch, samples)
+
+    def _of_each_network(self, state_parts: Sequence[th.Tensor], actions: th.Tensor) -> list[th.Tensor]:
+        return [q_network(part, actions) for q_network, part in zip(self.q_networks, state_parts, strict=True)]
 
     def all_q_values(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -205,16 +226,25 @@ class MultiActionCritic(BaseModel):
         :param obs: Observations, shape (batch, ...)
         :return: Q-values, shape (batch, actions)
         """
-        actions = th.eye(spaces.flatdim(self.action_space), device=self.device)  # (actions, actions)
-        return self.q_values(obs, actions.expand(batch_size_of(obs), -1, -1))
+        return self.q_values(obs, self.all_actions(batch_size_of(obs)))
 
-    def features(self, obs: PyTorchObs) -> th.Tensor:
+    def all_actions(self, batch_size: int) -> th.Tensor:
         """
-        What the features extractor makes of the states, without gradient if it is the actor's.
+        Every action of a ``Discrete`` space, as a one-hot vector, for each of several states.
+
+        :param batch_size: Number of states
+        :return: Actions, shape (batch, actions, actions)
+        """
+        return th.eye(self.action_dim, device=self.device).expand(batch_size, -1, -1)
+
+    def state_parts(self, obs: PyTorchObs) -> list[th.Tensor]:
+        """
+        What each network makes of the states before an action joins.
 
         :param obs: Observations, shape (batch, ...)
-        :return: Features, shape (batch, features)
+        :return: One tensor of shape (batch, 1, join) per network
         """
         # The actor loss alone trains a shared extractor
         with th.set_grad_enabled(th.is_grad_enabled() and not self.share_features_extractor):
-            return self.extract_features(obs, self.features_extractor)  # (batch, features)
+            features = self.extract_features(obs, self.features_extractor)  # (batch, features)
+        return [q_network.state_part(features) for q_network in self.q_networks]  # type: ignore[operator]

@@ -1,10 +1,13 @@
 """Named errors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecNormalize
 
 ENVIRONMENT_HINT = (
@@ -32,9 +35,59 @@ def check_finite(values: Mapping[str, np.ndarray | th.Tensor | float], step: int
     """
     for name, value in values.items():
         array = np.asarray(value)
-        # Neither None nor integers can be non-finite
-        if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+        if not _is_finite(array):
             raise NonFiniteError(f"{name} is not finite at environment step {step}: {array}. {hint}")
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    # Neither None nor integers can be anything else
+    if array.dtype.kind != "f":
+        return True
+    if array.dtype.itemsize > 4:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)  # in which the networks read it
+    return bool(np.isfinite(array).all())
+
+
+@contextmanager
+def distribution_errors(model: BaseAlgorithm) -> Iterator[None]:
+    """
+    Name the step at which gSDE, which draws from the distributions of PyTorch, meets parameters that they refuse.
+
+    :param model: The model
+    :raises NonFiniteError: Instead of their ``ValueError``
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Expected parameter"):
+            raise
+        raise NonFiniteError(
+            f"action distribution is not finite at environment step {model.num_timesteps}: {error}"
+        ) from error
+
+
+def check_parameters(model: BaseAlgorithm) -> None:
+    """
+    Stop if a parameter, or a moment of an optimizer, is NaN or infinite: with an infinite one Adam moves nothing any more.
+
+    :param model: The model
+    :raises NonFiniteError: If it is
+    """
+    tensors = {f"parameter {name}": parameter for name, parameter in model.policy.named_parameters()}
+    names, variables = model._get_torch_save_params()
+    tensors.update({f"parameter {name}": getattr(model, name) for name in variables})
+    for name in names:
+        optimizer = recursive_getattr(model, name)
+        if isinstance(optimizer, th.optim.Optimizer):
+            for number, state in enumerate(optimizer.state.values()):
+                tensors.update({f"parameter {name} {number} {key}": value for key, value in state.items()})
+    for name, value in tensors.items():
+        if isinstance(value, th.Tensor) and not th.isfinite(value).all():
+            raise NonFiniteError(
+                f"{name} is not finite at environment step {model.num_timesteps}: go on from the last checkpoint, "
+                "with a smaller learning rate or max_grad_norm, or normalised rewards and observations"
+            )
 
 
 def check_observation(

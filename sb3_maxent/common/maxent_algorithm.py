@@ -1,5 +1,6 @@
 """The order of events that maximum-entropy algorithms share."""
 
+import math
 import warnings
 from collections import defaultdict
 from typing import Any, ClassVar, NamedTuple
@@ -33,6 +34,10 @@ from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.targets import TargetUpdate
 from sb3_maxent.functional import critic_loss, ent_coef_loss, td_target
 
+# Where the logarithm of a learned entropy coefficient stays: a target entropy out of reach would drive it on for ever, until
+# the Q-values are not finite
+LOG_ENT_COEF_BOUNDS = (-20.0, 10.0)
+
 
 class UpdateNoise(NamedTuple):
     """
@@ -54,7 +59,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
     The remaining arguments are those of SB3's ``OffPolicyAlgorithm``.
 
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
-        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on
+        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2e-9 and 2e4
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
@@ -66,7 +71,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
 
     # What ``compile=True`` compiles: methods that depend on their arguments and on networks only, and change nothing.
     # Between two of them tensors are stored: a compiler would recompute the actions for each hidden unit that reads them
-    compiled_methods: ClassVar[tuple[str, ...]] = ("_q_values", "_critic_loss")
+    compiled_methods: ClassVar[tuple[str, ...]] = ("_q_values", "_q_values_of_state_parts", "_critic_loss")
 
     policy: Any
     # None where the policy is a function of the critic
@@ -116,6 +121,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
 
         :raises ValueError: With the name, the value and what is allowed
         """
+        super()._check_hyperparameters()
         check_count(self.target_update_interval, "target_update_interval")
         check_max_grad_norm(self.max_grad_norm)
         check_flag(self.compile, "compile")
@@ -124,6 +130,9 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         self.qf_lr_schedule = None if learning_rate is None else make_schedule(learning_rate, "qf_learning_rate")
         self._learn_ent_coef, self.ent_coef_schedule = parse_ent_coef(self.ent_coef)
         self.target_entropy = parse_target_entropy(self.target_entropy, self.action_space)
+        lowest, highest = (math.exp(bound) for bound in LOG_ENT_COEF_BOUNDS)
+        if self._learn_ent_coef and not lowest <= self.ent_coef_schedule(1.0) <= highest:
+            raise ValueError(f"ent_coef={self.ent_coef!r}: a learned one stays between {lowest:.2g} and {highest:.2g}")
 
     def _setup_ent_coef(self) -> None:
         initial = self.ent_coef_schedule(1.0)
@@ -180,38 +189,50 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         :return: Metrics without gradient, not yet read back from the device
         """
         ent_coef = self._current_ent_coef()
-        metrics = {"ent_coef": ent_coef.reshape(())}
-        metrics.update(self._update_critic(replay_data, noise.next_actions, ent_coef))
-        actor_metrics, log_prob = self._update_actor(replay_data.observations, noise.actions, ent_coef)
-        metrics.update(actor_metrics)
-        metrics.update(self._update_ent_coef(log_prob))
+        target = self._target(replay_data, noise.next_actions, ent_coef)  # (batch, 1)
+        q_loss, q_mean, state_parts = self._critic_loss(replay_data.observations, replay_data.actions, target)
+        # Before the critic moves: what it made of the states for its own loss serves that of the actor
+        actor_loss, log_prob = self._actor_loss(replay_data.observations, state_parts, noise.actions, ent_coef)
+        metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": q_loss.detach(), "q_mean": q_mean}
+        self._update_critic(q_loss)
+        if actor_loss is not None:
+            metrics.update(self._update_actor(actor_loss))
+        if log_prob is not None:
+            metrics["log_prob"] = log_prob.mean()
+            metrics["entropy"] = -metrics["log_prob"]
+            metrics.update(self._update_ent_coef(log_prob))
         return metrics
 
-    def _update_critic(
+    def _target(
         self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: Any, ent_coef: th.Tensor
-    ) -> dict[str, th.Tensor]:
+    ) -> th.Tensor:
         discounts = self.gamma if replay_data.discounts is None else replay_data.discounts
         with th.no_grad():
             next_value = self._next_value(replay_data.next_observations, noise, ent_coef)  # (batch, 1)
-            target = td_target(replay_data.rewards, replay_data.dones, next_value, discounts)  # (batch, 1)
-        loss, q_mean = self._critic_loss(replay_data.observations, replay_data.actions, target)
-        self.critic.optimizer.zero_grad()
-        loss.backward()
-        self.critic.optimizer.step()
-        return {"critic_loss": loss.detach(), "q_mean": q_mean}
+            return td_target(replay_data.rewards, replay_data.dones, next_value, discounts)  # (batch, 1)
 
-    def _critic_loss(self, observations: PyTorchObs, actions: th.Tensor, target: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        q_values = self.critic(observations, actions)
-        return critic_loss(q_values, target), q_values[0].detach().mean()  # eq. 16
+    def _critic_loss(
+        self, observations: PyTorchObs, actions: th.Tensor, target: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor, list[th.Tensor]]:
+        state_parts = self.critic.state_parts(observations)  # (batch, 1, join) each
+        q_values = self.critic.forward_state_parts(state_parts, actions)  # (batch, 1) each
+        # eq. 16
+        return critic_loss(q_values, target), q_values[0].detach().mean(), [part.detach() for part in state_parts]
 
     def _q_values(self, critic: MultiActionCritic, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         with th.no_grad():
             return critic.q_values(observations, actions)  # (batch, samples)
 
-    def _update_actor(
-        self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor
-    ) -> tuple[dict[str, th.Tensor], th.Tensor | None]:
-        loss, log_prob = self._actor_loss(observations, noise, ent_coef)
+    def _q_values_of_state_parts(self, state_parts: list[th.Tensor], actions: th.Tensor) -> th.Tensor:
+        with th.no_grad():
+            return self.critic.q_values_of_state_parts(state_parts, actions)  # (batch, samples)
+
+    def _update_critic(self, loss: th.Tensor) -> None:
+        self.critic.optimizer.zero_grad()
+        loss.backward()
+        self.critic.optimizer.step()
+
+    def _update_actor(self, loss: th.Tensor) -> dict[str, th.Tensor]:
         self.actor.optimizer.zero_grad()
         loss.backward()
         parameters = [parameter for parameter in self.actor.parameters() if parameter.grad is not None]
@@ -219,19 +240,17 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         if self.max_grad_norm is not None:
             th.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, grad_norm)  # global norm, paper eq. 18
         self.actor.optimizer.step()
-        metrics = {"actor_loss": loss.detach(), "actor_grad_norm": grad_norm}
-        if log_prob is not None:
-            metrics["log_prob"] = log_prob.mean()
-            metrics["entropy"] = -metrics["log_prob"]
-        return metrics, log_prob
+        return {"actor_loss": loss.detach(), "actor_grad_norm": grad_norm}
 
-    def _update_ent_coef(self, log_prob: th.Tensor | None) -> dict[str, th.Tensor]:
-        if self.ent_coef_optimizer is None or self.log_ent_coef is None or log_prob is None:
+    def _update_ent_coef(self, log_prob: th.Tensor) -> dict[str, th.Tensor]:
+        if self.ent_coef_optimizer is None or self.log_ent_coef is None:
             return {}
         loss = ent_coef_loss(self.log_ent_coef, log_prob, float(self.target_entropy))
         self.ent_coef_optimizer.zero_grad()
         loss.backward()
         self.ent_coef_optimizer.step()
+        with th.no_grad():
+            self.log_ent_coef.clamp_(*LOG_ENT_COEF_BOUNDS)
         return {"ent_coef_loss": loss.detach()}
 
     def _next_value(self, next_observations: PyTorchObs, noise: Any, ent_coef: th.Tensor) -> th.Tensor:
@@ -246,16 +265,17 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         raise NotImplementedError
 
     def _actor_loss(
-        self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor
-    ) -> tuple[th.Tensor, th.Tensor | None]:
+        self, observations: PyTorchObs, state_parts: list[th.Tensor], noise: Any, ent_coef: th.Tensor
+    ) -> tuple[th.Tensor | None, th.Tensor | None]:
         """
         Loss of the actor.
 
         :param observations: Observations, shape (batch, ...)
+        :param state_parts: What the critic makes of them before an action joins, shape (batch, 1, join) each
         :param noise: ``UpdateNoise.actions``, shape (batch, samples, noise)
         :param ent_coef: Entropy coefficient
-        :return: Loss, a scalar, and the log probabilities of the sampled actions without gradient, shape (batch, samples),
-            ``None`` for a policy without a density
+        :return: Loss, a scalar, ``None`` without an actor; and the log probabilities of the policy's actions without gradient,
+            shape (batch, samples), or their means, shape (batch, 1), ``None`` for a policy without a density
         """
         raise NotImplementedError
 

@@ -53,7 +53,7 @@ class DSPG(MaxEntAlgorithm):
         Only used when ``replay_buffer_class`` is ``None``, and not supported for Dict observation spaces yet.
         With a custom ``replay_buffer_class``, pass ``replay_buffer_kwargs={"n_steps": ..., "gamma": ...}`` instead.
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
-        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on
+        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2e-9 and 2e4
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
@@ -188,9 +188,11 @@ class DSPG(MaxEntAlgorithm):
         q_values = self._q_values(self.critic_target, next_observations, actions)  # (batch, samples)
         return soft_value(q_values, log_prob, ent_coef)  # (batch, 1), eq. 15
 
-    def _actor_loss(self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def _actor_loss(
+        self, observations: PyTorchObs, state_parts: list[th.Tensor], noise: th.Tensor, ent_coef: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor]:
         actions, log_prob = self._sample(self.actor, observations, noise)  # (batch, samples, action), (batch, samples)
-        q_values = self._q_values(self.critic, observations, actions)  # (batch, samples)
+        q_values = self._q_values_of_state_parts(state_parts, actions)  # (batch, samples)
         return score_function_loss(log_prob, q_values, ent_coef, self.baseline), log_prob.detach()  # eq. 17
 
     def _sample(self, actor: Actor, observations: PyTorchObs, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:

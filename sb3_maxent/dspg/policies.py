@@ -10,6 +10,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import Actor as SACActor
 
+from sb3_maxent.common.arguments import check_flag
 from sb3_maxent.common.critics import batch_size_of
 from sb3_maxent.common.distributions import SquashedGaussian
 from sb3_maxent.common.policies import MaxEntPolicy
@@ -76,8 +77,17 @@ class Actor(SACActor):
         :param n_samples: Number of actions per state
         :return: Actions in [-1, 1], shape (batch, samples, action)
         """
+        return self.actions_from_noise(obs, th.randn(batch_size_of(obs), n_samples, self.noise_dim, device=self.device))
+
+    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
+        """
+        Turn noise into actions.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Standard normal noise, shape (batch, samples, ``noise_dim``)
+        :return: Actions in [-1, 1], shape (batch, samples, action)
+        """
         distribution = self.action_distribution(obs)
-        noise = th.randn(batch_size_of(obs), n_samples, self.noise_dim, device=self.device)
         return distribution.actions(distribution.sample(noise))
 
     def action_distribution(self, obs: PyTorchObs) -> SquashedGaussian:
@@ -122,6 +132,7 @@ class DSPGPolicy(MaxEntPolicy):
         target_actor: bool = False,
         **kwargs: Any,
     ):
+        check_flag(target_actor, "target_actor")
         self.std_head = std_head
         self.target_actor = target_actor
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)

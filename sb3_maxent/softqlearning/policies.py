@@ -142,7 +142,16 @@ class Actor(BasePolicy):
         :param n_samples: Number of actions per state
         :return: Actions in [-1, 1], shape (batch, samples, action)
         """
-        noise = th.randn(batch_size_of(obs), n_samples, self.noise_dim, device=self.device)
+        return self.actions_from_noise(obs, th.randn(batch_size_of(obs), n_samples, self.noise_dim, device=self.device))
+
+    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
+        """
+        Turn noise into actions.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Standard normal noise, shape (batch, samples, action)
+        :return: Actions in [-1, 1], shape (batch, samples, action)
+        """
         return th.tanh(self.pre_tanh(obs, noise))
 
     def candidates(self, obs: PyTorchObs) -> th.Tensor:
@@ -152,7 +161,7 @@ class Actor(BasePolicy):
         :param obs: Observations, shape (batch, ...)
         :return: Actions in [-1, 1], shape (batch, candidates, action)
         """
-        return th.tanh(self.pre_tanh(obs, self.deterministic_noise.expand(batch_size_of(obs), -1, -1)))
+        return self.actions_from_noise(obs, self.deterministic_noise.expand(batch_size_of(obs), -1, -1))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         if deterministic:
@@ -231,8 +240,23 @@ class SoftQLearningPolicy(MaxEntPolicy):
         """
         if self.actor is not None:
             return self.actor.sample_actions(obs, n_samples)
+        return self.actions_from_noise(obs, th.rand(batch_size_of(obs), n_samples, 1, device=self.device))
+
+    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
+        """
+        Turn noise into actions.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Standard normal noise, shape (batch, samples, action); for ``Discrete`` actions uniform in [0, 1),
+            shape (batch, samples, 1)
+        :return: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        """
+        if self.actor is not None:
+            return self.actor.actions_from_noise(obs, noise)
         probabilities = th.softmax(self.critic.all_q_values(obs) / self.ent_coef, dim=1)  # (batch, actions), eq. 6
-        return probabilities.multinomial(n_samples, replacement=True)  # (batch, samples)
+        # Without the last sum, which may round to less than the noise
+        bounds = probabilities.cumsum(dim=1)[:, :-1].unsqueeze(1)  # (batch, 1, actions - 1)
+        return (noise >= bounds).sum(dim=2)  # (batch, samples)
 
     def best_actions(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -245,7 +269,7 @@ class SoftQLearningPolicy(MaxEntPolicy):
             return self.critic.all_q_values(obs).argmax(dim=1)
         candidates = self.actor.candidates(obs)  # (batch, candidates, action)
         best = self.critic.q_values(obs, candidates).argmax(dim=1)  # (batch,)
-        return candidates[th.arange(len(best), device=best.device), best]
+        return candidates[th.arange(best.shape[0], device=best.device), best]
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self.best_actions(observation) if deterministic else self.sample_actions(observation, 1).squeeze(1)

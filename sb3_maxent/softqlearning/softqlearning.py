@@ -9,7 +9,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
-from sb3_maxent.common.arguments import check_count
+from sb3_maxent.common.arguments import SMALLEST, check_count
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm, UpdateNoise
 from sb3_maxent.functional import (
     mixed_space_score,
@@ -198,7 +198,7 @@ class SoftQLearning(MaxEntAlgorithm):
                 f"ent_coef={self.ent_coef!r}: Soft Q-learning cannot learn its temperature, because the sampling network has "
                 "no density and so no entropy to compare with a target. Give a positive number or a schedule"
             )
-        if not min(self.ent_coef_schedule(1.0), self.ent_coef_schedule(0.0)) > 0:
+        if not min(self.ent_coef_schedule(1.0), self.ent_coef_schedule(0.0)) >= SMALLEST:
             raise ValueError(
                 f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that is positive to the end, for instance "
                 "'lin_1_0.1'"
@@ -237,23 +237,20 @@ class SoftQLearning(MaxEntAlgorithm):
         return soft_value_importance(q_values, log_proposal, ent_coef)  # (batch, 1), eq. 10
 
     def _centres(self, next_observations: PyTorchObs, noise: th.Tensor) -> th.Tensor:
-        return th.tanh(self.actor.pre_tanh(next_observations, noise))  # (batch, samples, action)
+        return self.actor.actions_from_noise(next_observations, noise)  # (batch, samples, action)
 
     def _mixture(self, centres: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         return mixture_proposal(centres, noise)  # (batch, samples, action), (batch, samples)
 
-    def _update_actor(
-        self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor
-    ) -> tuple[dict[str, th.Tensor], th.Tensor | None]:
-        if self.actor is not None:
-            return super()._update_actor(observations, noise, ent_coef)
-        with th.no_grad():
-            log_prob = th.log_softmax(self.critic.all_q_values(observations) / ent_coef, dim=1)  # (batch, actions), eq. 6
-        return {"entropy": -(log_prob.exp() * log_prob).sum(dim=1).mean()}, None
-
-    def _actor_loss(self, observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> tuple[th.Tensor, None]:
+    def _actor_loss(
+        self, observations: PyTorchObs, state_parts: list[th.Tensor], noise: Any, ent_coef: th.Tensor
+    ) -> tuple[th.Tensor | None, th.Tensor | None]:
+        if self.actor is None:
+            q_values = self._q_values_of_state_parts(state_parts, self.critic.all_actions(len(state_parts[0])))
+            log_prob = th.log_softmax(q_values / ent_coef, dim=1)  # (batch, actions), eq. 6
+            return None, (log_prob.exp() * log_prob).sum(dim=1, keepdim=True)  # (batch, 1)
         fixed, updated, actions = self._particles(observations, noise)  # (batch, particles / 2, action) each
-        direction = self._direction(observations, actions, fixed, updated.detach(), ent_coef)  # (batch, updated, action)
+        direction = self._direction(state_parts, actions, fixed, updated.detach(), ent_coef)  # (batch, updated, action)
         # The gradient of the loss in the parameters is minus the direction through the network, eq. 14
         return -(direction * updated).sum(dim=-1).mean(), None
 
@@ -274,10 +271,10 @@ class SoftQLearning(MaxEntAlgorithm):
         return (actions, th.tanh(updated), actions) if self.particle_space == "reference" else (fixed, updated, actions)
 
     def _direction(
-        self, observations: PyTorchObs, actions: th.Tensor, fixed: th.Tensor, updated: th.Tensor, ent_coef: th.Tensor
+        self, state_parts: list[th.Tensor], actions: th.Tensor, fixed: th.Tensor, updated: th.Tensor, ent_coef: th.Tensor
     ) -> th.Tensor:
         """
-        :param observations: Observations, shape (batch, ...)
+        :param state_parts: What the critic makes of the states before an action joins, shape (batch, 1, join) each
         :param actions: Actions of the fixed particles, shape (batch, fixed, action)
         :param fixed: Fixed particles, shape (batch, fixed, action)
         :param updated: Updated particles, shape (batch, updated, action)
@@ -286,8 +283,6 @@ class SoftQLearning(MaxEntAlgorithm):
         """
         score_of = mixed_space_score if self.particle_space == "reference" else pre_tanh_score
         with th.no_grad():
-            # Outside of what is differentiated: batch normalisation writes its statistics
-            features = self.critic.features(observations)  # (batch, features)
-            q_gradient = th.func.grad(lambda action: self.critic.q_values_of_features(features, action).sum())(actions)
+            q_gradient = th.func.grad(lambda action: self.critic.q_values_of_state_parts(state_parts, action).sum())(actions)
             score = score_of(actions, q_gradient, ent_coef)  # (batch, fixed, action)
             return stein_variational_gradient(score, fixed, updated)  # (batch, updated, action), eq. 13

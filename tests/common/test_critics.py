@@ -52,6 +52,19 @@ def test_many_actions_equal_a_loop_over_single_ones(kind, action_layer, n_critic
         assert th.allclose(critic.q_values(observations, actions), with_gradient, atol=1e-6)
 
 
+def test_state_parts_serve_several_evaluations():
+    critic = make_critic()
+    observations, actions = sample_observations(VECTOR, 6), th.rand(6, 7, 2) * 2 - 1
+    state_parts = [part.detach() for part in critic.state_parts(observations)]
+    kept = [part.clone() for part in state_parts]
+    for evaluate in (critic.q_values_of_state_parts, critic.q_values_of_state_parts):
+        assert th.equal(evaluate(state_parts, actions), critic.q_values(observations, actions))
+    first, second = critic.forward_state_parts(state_parts, actions[:, 0])
+    assert th.equal(th.minimum(first, second), critic.q_values(observations, actions[:, :1]))
+    # No evaluation writes to them
+    assert all(th.equal(*pair) for pair in zip(state_parts, kept, strict=True))
+
+
 @pytest.mark.parametrize("net_arch", [[], [16], [16, 12, 8]])
 def test_joining_at_the_input_is_sb3s_critic(net_arch):
     critic = make_critic(net_arch=net_arch, n_critics=1, action_layer=0)

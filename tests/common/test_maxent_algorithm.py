@@ -30,6 +30,8 @@ def equal(before: list[th.Tensor], after: list[th.Tensor]) -> bool:
         ({"ent_coef": "auto_"}, "ent_coef='auto_'"),
         ({"ent_coef": "auto_0"}, "ent_coef='auto_0'"),
         ({"ent_coef": "auto-0.1"}, "ent_coef='auto-0.1'"),
+        ({"ent_coef": "auto_1e-9"}, r"ent_coef='auto_1e-9': a learned one stays between 2.1e-09 and 2.2e\+04"),
+        ({"ent_coef": "auto_1e5"}, "ent_coef='auto_1e5'"),
         ({"ent_coef": -0.1}, "ent_coef=-0.1"),
         ({"ent_coef": float("nan")}, "ent_coef=nan"),
         ({"target_entropy": "low"}, "target_entropy='low': give a finite number of nats, or 'auto'"),
@@ -65,6 +67,16 @@ def test_ent_coef(ent_coef, value, learned):
     assert (model.ent_coef_optimizer is not None) == learned
     model.learn(30)
     assert (model._current_ent_coef().item() != pytest.approx(value)) == learned
+
+
+@pytest.mark.parametrize(("target_entropy", "bound"), [(1e9, 10.0), (-1e9, -20.0)])
+def test_ent_coef_stays_bounded(target_entropy, bound):
+    """A target out of reach drives it on for ever"""
+    model = DSPG("MlpPolicy", "Pendulum-v1", target_entropy=target_entropy, **{**TINY, "learning_rate": 1.0})
+    for step in range(30):
+        model._update_ent_coef(th.zeros(8, 4))
+        assert abs(model.log_ent_coef.item()) == pytest.approx(min(step + 1, abs(bound)), rel=1e-3)
+    assert model.log_ent_coef.item() == bound
 
 
 def test_ent_coef_follows_a_schedule():
@@ -124,7 +136,8 @@ def test_vec_normalize_hides_no_fault(fault, training):
 def test_updates_see_normalised_transitions(monkeypatch):
     env = VecNormalize(DummyVecEnv([lambda: TimeLimit(QuadraticBandit(c=1000.0), 10)]))
     model, seen = DSPG("MlpPolicy", env, **TINY), []
-    monkeypatch.setattr(model, "_update_critic", lambda replay_data, *args: seen.append(replay_data) or {})
+    update = model._update
+    monkeypatch.setattr(model, "_update", lambda replay_data, noise: seen.append(replay_data) or update(replay_data, noise))
     model.learn(40)
     assert all(replay_data.rewards.abs().max() <= 10 for replay_data in seen) and model.replay_buffer.rewards.max() > 900
 
@@ -210,11 +223,12 @@ def test_n_step_discounts_reach_the_target():
     model = DSPG("MlpPolicy", "Pendulum-v1", **TINY)
     model._next_value = lambda next_observations, noise, ent_coef: th.full((len(next_observations), 1), 10.0)
     seen = []
-    model.critic.forward = lambda obs, actions: seen.append(th.zeros(len(obs), 1, requires_grad=True)) or (seen[-1],)
+    model.critic.forward_state_parts = lambda parts, actions: seen.append(th.zeros(4, 1, requires_grad=True)) or (seen[-1],)
     discounts = th.tensor([[0.5], [0.25], [0.125], [1.0]])
     zeros = th.zeros(4, 1)
     replay_data = ReplayBufferSamples(th.zeros(4, 3), zeros, th.zeros(4, 3), zeros, th.ones(4, 1), discounts)
-    model._update_critic(replay_data, th.zeros(4, 4, 1), th.tensor(0.0))
+    target = model._target(replay_data, th.zeros(4, 4, 1), th.tensor(0.0))
+    model._critic_loss(replay_data.observations, replay_data.actions, target)[0].backward()
     # d/dq of 1/(2 N) sum (q - y)^2 at q = 0 is -y / N
     assert th.allclose(-4 * seen[0].grad, 1 + 10 * discounts)
 

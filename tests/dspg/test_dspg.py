@@ -45,11 +45,23 @@ def test_gradient_isolation(baseline, share):
     kwargs = {**TINY, "policy_kwargs": {**TINY["policy_kwargs"], **policy_kwargs}}
     model = DSPG("MlpPolicy", "Pendulum-v1", baseline=baseline, **kwargs).learn(20)
     replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model._current_ent_coef()
-    by_critic = changed(model, lambda: model._update_critic(replay_data, noise.next_actions, ent_coef))
+    target = model._target(replay_data, noise.next_actions, ent_coef)
+    critic_loss, _, state_parts = model._critic_loss(replay_data.observations, replay_data.actions, target)
+    actor_loss, _ = model._actor_loss(replay_data.observations, state_parts, noise.actions, ent_coef)
+    by_critic = changed(model, lambda: model._update_critic(critic_loss))
     assert by_critic == ({"critic"} if share else {"critic", "critic extractor"})
-    by_actor = changed(model, lambda: model._update_actor(replay_data.observations, noise.actions, ent_coef))
+    by_actor = changed(model, lambda: model._update_actor(actor_loss))
     assert by_actor == {"actor", "actor extractor"} | ({"critic extractor"} if share else set())
     assert changed(model, lambda: model._update_ent_coef(th.zeros(8, 4))) == set()
+
+
+def test_the_actor_follows_the_critic_that_made_the_state_parts():
+    """Not one whose layers have moved since: half of it would be of another update"""
+    model = DSPG("MlpPolicy", "Pendulum-v1", **TINY).learn(20)
+    replay_data, noise = model.replay_buffer.sample(8), model._draw_noise(8)
+    state_parts = model.critic.state_parts(replay_data.observations)
+    loss, _ = model._actor_loss(replay_data.observations, state_parts, noise.actions, model._current_ent_coef())
+    assert model._update(replay_data, noise)["actor_loss"].item() == loss.item()
 
 
 @pytest.mark.parametrize("target_actor", [False, True])
@@ -144,9 +156,9 @@ def test_a_large_offset_hides_the_gradient_without_a_baseline():
             "MlpPolicy", "Pendulum-v1", seed=0, ent_coef=0.01, baseline=baseline, n_action_samples=16, learning_rate=1e-3
         )
         observations = th.randn(64, 3)
-        model.critic.q_values = lambda obs, actions: 2500 - 10 * (actions[..., 0] - 0.5) ** 2
+        model._q_values_of_state_parts = lambda state_parts, actions: 2500 - 10 * (actions[..., 0] - 0.5) ** 2
         for _ in range(200):
-            model._update_actor(observations, th.randn(64, 16, 1), th.tensor(0.01))
+            model._update_actor(model._actor_loss(observations, [], th.randn(64, 16, 1), th.tensor(0.01))[0])
         with th.no_grad():
             return (model.actor(observations, deterministic=True) - 0.5).abs().mean().item()
 

@@ -1,0 +1,176 @@
+"""Export of a trained policy to ONNX: a file of arrays and operators, which runs no code when it is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
+
+from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
+from sb3_maxent.common.policies import MaxEntPolicy
+
+# Name of the one observation where the space is not a Dict
+OBSERVATION = "observation"
+
+
+class Normaliser(nn.Module):
+    """
+    What ``VecNormalize`` does to observations, with its statistics as they are now.
+
+    :param statistics: Running mean and variance
+    :param vec_normalize: The wrapper, for its epsilon and clipping
+    """
+
+    mean: th.Tensor
+    std: th.Tensor
+
+    def __init__(self, statistics: RunningMeanStd, vec_normalize: VecNormalize):
+        super().__init__()
+        self.register_buffer("mean", th.as_tensor(statistics.mean))
+        self.register_buffer("std", th.as_tensor(np.sqrt(statistics.var + vec_normalize.epsilon)))
+        self.clip = vec_normalize.clip_obs
+
+    def forward(self, obs: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Observations of the environment, shape (batch, ...)
+        :return: Normalised observations, computed in double precision as the wrapper does, shape (batch, ...)
+        """
+        return ((obs - self.mean) / self.std).clamp(-self.clip, self.clip).float()
+
+
+class ActingPolicy(nn.Module):
+    """
+    A policy from the observations of the environment to its actions: what ``predict`` does around the networks included.
+
+    :param policy: Policy
+    :param vec_normalize: Normalisation of the observations, if there is any
+    :param deterministic: Whether to act deterministically instead of turning noise into actions
+    :raises ValueError: If the normalisation is of observations of another shape
+    """
+
+    low: th.Tensor
+    high: th.Tensor
+
+    def __init__(self, policy: MaxEntPolicy, vec_normalize: VecNormalize | None, deterministic: bool):
+        super().__init__()
+        self.policy, self.deterministic = policy, deterministic
+        self.normalisers = nn.ModuleDict(make_normalisers(policy.observation_space, vec_normalize))
+        self.action_shape = policy.action_space.shape or ()
+        self.rescale = isinstance(policy.action_space, spaces.Box)
+        if isinstance(policy.action_space, spaces.Box):
+            self.register_buffer("low", th.as_tensor(policy.action_space.low))
+            self.register_buffer("high", th.as_tensor(policy.action_space.high))
+
+    def forward(self, obs: PyTorchObs, noise: th.Tensor | None = None) -> th.Tensor:
+        """
+        Act.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Noise of the actions unless they are deterministic, shape (batch, noise)
+        :return: Actions in the units of the environment, shape (batch, *action shape)
+        """
+        if isinstance(obs, dict):
+            obs = {key: self.normalisers[key](value) if key in self.normalisers else value for key, value in obs.items()}
+        elif OBSERVATION in self.normalisers:
+            obs = self.normalisers[OBSERVATION](obs)
+        if noise is None:
+            actions = self.policy._predict(obs, deterministic=True)  # (batch, action)
+        else:
+            actions = self.policy.actions_from_noise(obs, noise.unsqueeze(1)).squeeze(1)  # (batch, action)
+        actions = actions.reshape(-1, *self.action_shape)
+        if not self.rescale:
+            return actions
+        # As ``unscale_action``: rounding could leave the box
+        return (self.low + 0.5 * (actions + 1.0) * (self.high - self.low)).clamp(self.low, self.high)
+
+
+def make_normalisers(observation_space: spaces.Space, vec_normalize: VecNormalize | None) -> dict[str, Normaliser]:
+    """
+    The normalisation of each observation.
+
+    :param observation_space: Observation space of the policy
+    :param vec_normalize: The wrapper, if there is one
+    :return: Normalisation by name of the observation
+    :raises ValueError: If it is of observations of another shape
+    """
+    if vec_normalize is None or not vec_normalize.norm_obs:
+        return {}
+    statistics: Any = vec_normalize.obs_rms
+    space_of = (
+        dict(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else {OBSERVATION: observation_space}
+    )
+    statistics_of = statistics if isinstance(statistics, dict) else {OBSERVATION: statistics}
+    for name, each in statistics_of.items():
+        if name not in space_of or space_of[name].shape != each.mean.shape:
+            raise ValueError(
+                f"vec_normalize has statistics of {name!r} of shape {each.mean.shape}, the policy sees {observation_space}: "
+                "an observation that is changed after it is normalised, as by VecFrameStack, cannot be exported"
+            )
+    return {name: Normaliser(each, vec_normalize) for name, each in statistics_of.items()}
+
+
+def export_onnx(
+    model: MaxEntAlgorithm, path: str | Path, *, vec_normalize: VecNormalize | None = None, deterministic: bool = True
+) -> None:
+    """
+    Write the policy of a model to an ONNX file, which acts like ``predict`` on what the environment returns.
+
+    Inputs are the observations of any number of states in the types of the observation space (images with their channels
+    first), ``observation``, or the keys of a ``Dict`` space. The output ``action`` is in the units of the environment.
+    The normalisation of ``VecNormalize`` and the bounds of the actions are part of the file; all is in single precision.
+
+    :param model: Model with the policy
+    :param path: File to write
+    :param vec_normalize: Normalisation of the observations, by default that of the model's environment. A model that was
+        loaded without one does not know that it was trained with it.
+    :param deterministic: ``True`` for ``predict(deterministic=True)``. ``False`` adds an input ``noise``, to be drawn for
+        each state, shape (batch, noise): standard normal; for ``Discrete`` actions uniform in [0, 1), shape (batch, 1).
+        With gSDE this is the distribution of the actions over all its noise matrices.
+    :raises ImportError: If onnx or onnxscript is missing
+    :raises ValueError: If ``vec_normalize`` is of observations of another shape
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError("Exporting needs onnx and onnxscript: pip install onnx onnxscript") from error
+    policy = model.policy
+    policy.set_training_mode(False)
+    acting = ActingPolicy(policy, vec_normalize or model.get_vec_normalize_env(), deterministic).to(model.device).eval()
+    space, batch = policy.observation_space, {0: th.export.Dim("batch", min=1)}
+    example = {name: zeros(each) for name, each in space.spaces.items()} if isinstance(space, spaces.Dict) else zeros(space)
+    inputs: dict[str, Any] = {"obs": obs_as_tensor(example, model.device)}
+    shapes: dict[str, Any] = {"obs": dict.fromkeys(example, batch) if isinstance(example, dict) else batch}
+    input_names = list(example) if isinstance(example, dict) else [OBSERVATION]
+    if not deterministic:
+        inputs["noise"] = th.zeros(2, 1 if policy.actor is None else policy.actor.noise_dim, device=model.device)
+        shapes["noise"] = batch
+        input_names.append("noise")
+    with th.no_grad():
+        program = th.onnx.export(
+            acting,
+            kwargs=inputs,
+            input_names=input_names,
+            output_names=["action"],
+            dynamic_shapes=shapes,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(path)
+
+
+def zeros(space: spaces.Space) -> np.ndarray:
+    """
+    An observation of two states, for its shape and type: a batch of one would be taken for a constant.
+
+    :param space: Observation space
+    :return: Zeros, shape (2, ...)
+    """
+    return np.zeros((2, *(space.shape or ())), space.dtype)

@@ -1,0 +1,111 @@
+"""Networks and optimizers of one's own."""
+
+import pytest
+import torch as th
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
+
+from tests.models import BOX_VARIANTS, VARIANTS, check_learning, make_model
+
+
+class OwnExtractor(BaseFeaturesExtractor):
+    """A features extractor with parameters"""
+
+    def __init__(self, observation_space, features_dim=5):
+        super().__init__(observation_space, features_dim)
+        self.network = nn.Sequential(nn.Linear(observation_space.shape[0], features_dim), nn.Tanh())
+
+    def forward(self, observations):
+        return self.network(observations)
+
+
+def widths(network):
+    """Outputs of the linear layers, in order"""
+    return [module.out_features for module in network.modules() if isinstance(module, nn.Linear)]
+
+
+@pytest.mark.parametrize(
+    ("net_arch", "actor", "critic"),
+    [
+        ([8], [8], [8]),
+        ([12, 8, 4], [12, 8, 4], [12, 8, 4]),
+        ({"pi": [8], "qf": [24, 16]}, [8], [24, 16]),
+        ({"pi": [12, 6], "qf": [5]}, [12, 6], [5]),
+        ({"pi": [7, 7], "qf": []}, [7, 7], []),
+        ([], [], []),
+    ],
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_custom_offpolicy(variant, net_arch, actor, critic):
+    if variant == "SoftQLearning" and not actor:
+        with pytest.raises(ValueError, match="needs at least one hidden layer"):
+            make_model(variant, policy_kwargs={"net_arch": net_arch})
+        return
+    model = make_model(variant, policy_kwargs={"net_arch": net_arch})
+    assert all(widths(q_network) == [*critic, 1] for q_network in model.critic.q_networks)
+    if variant == "DSPG":
+        assert widths(model.actor) == [*actor, 1, 1]
+    elif variant == "SoftQLearning":
+        # The noise has a layer of its own
+        assert sorted(widths(model.actor)) == sorted([*actor, actor[-1], 1])
+    check_learning(model)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_activation_fn(variant):
+    model = check_learning(make_model(variant, policy_kwargs={"net_arch": [8, 8], "activation_fn": nn.ELU}))
+    kinds = {type(module) for module in model.policy.modules()}
+    assert nn.ELU in kinds and nn.ReLU not in kinds
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "optimizer_kwargs", "expected"),
+    [
+        (th.optim.Adam, None, {"fused": True}),
+        (th.optim.Adam, {"eps": 1e-3}, {"eps": 1e-3, "fused": True}),
+        (th.optim.AdamW, None, {"weight_decay": 1e-2}),
+        (th.optim.AdamW, {"weight_decay": 0.0}, {"weight_decay": 0.0}),
+        (th.optim.SGD, {"momentum": 0.5}, {"momentum": 0.5}),
+        (RMSpropTFLike, {"eps": 1e-3, "alpha": 0.9}, {"eps": 1e-3, "alpha": 0.9}),
+    ],
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_custom_optimizer(variant, optimizer_class, optimizer_kwargs, expected, tmp_path):
+    policy_kwargs = {"optimizer_class": optimizer_class, "optimizer_kwargs": optimizer_kwargs}
+    model = make_model(variant, policy_kwargs=policy_kwargs, learning_rate=0.01)
+    model = check_learning(model)
+    model.save(tmp_path / "model")
+    loaded = VARIANTS[variant].algorithm.load(tmp_path / "model")
+    for each in (model, loaded):
+        for network in filter(None, (each.actor, each.critic)):
+            assert type(network.optimizer) is optimizer_class and network.optimizer.param_groups[0]["lr"] == 0.01
+            assert {name: network.optimizer.defaults[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("share_features_extractor", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_features_extractor(variant, share_features_extractor):
+    policy_kwargs = {"features_extractor_class": OwnExtractor, "features_extractor_kwargs": {"features_dim": 7}}
+    if share_features_extractor and variant in BOX_VARIANTS:
+        policy_kwargs["share_features_extractor"] = True
+    model = check_learning(make_model(variant, policy_kwargs=policy_kwargs))
+    networks = list(filter(None, (model.actor, model.critic, model.critic_target)))
+    assert all(isinstance(network.features_extractor, OwnExtractor) for network in networks)
+    assert all(network.features_extractor.features_dim == 7 for network in networks)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_policy_classes(variant, tmp_path):
+    """A class in place of its name is the same, and one of one's own is kept when it is saved"""
+    policy_class = VARIANTS[variant].algorithm.policy_aliases["MlpPolicy"]
+    first, second = (
+        make_model(variant, policy=policy).learn(30).policy.state_dict() for policy in ("MlpPolicy", policy_class)
+    )
+    assert all(th.equal(first[name], second[name]) for name in first)
+    own = type("OwnPolicy", (policy_class,), {})
+    model = check_learning(make_model(variant, policy=own))
+    model.save(tmp_path / "model")
+    assert type(VARIANTS[variant].algorithm.load(tmp_path / "model").policy).__name__ == "OwnPolicy"
+    with pytest.raises(ValueError, match="Policy LstmPolicy unknown"):
+        make_model(variant, policy="LstmPolicy")

@@ -1,0 +1,93 @@
+"""Spaces: of any shape, with any bounds and in both precisions, and those that are refused."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from tests.envs import RandomEnv
+from tests.models import ACTIONS, BOX_VARIANTS, OBSERVATIONS, VARIANTS, VECTOR, actions_of, check_learning, make_model
+
+BOXES = {
+    "asymmetric": spaces.Box(np.array([-3.0, 0.5], np.float32), np.array([1.0, 0.75], np.float32)),
+    "asymmetric float64": ACTIONS["asymmetric float64"],
+    "one dimension": spaces.Box(-2, 2, (1,)),
+    "matrix": ACTIONS["matrix"],
+    "three dimensions, float64": spaces.Box(-7, 3, (2, 1, 3), np.float64),
+    "tiny": spaces.Box(1e-6, 2e-6, (2,), np.float64),
+    "huge": spaces.Box(-1e6, 3e6, (2,)),
+    # Not representable in binary
+    "decimal": spaces.Box(-0.7, 0.3, (3,)),
+}
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize(
+    "observations", ["Discrete observations", "MultiDiscrete", "MultiBinary", "float64 matrix", "image", "channels first"]
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_identity_spaces(variant, observations, n_envs):
+    """Images through MlpPolicy, too: it flattens whatever it gets"""
+    actions = actions_of(variant)
+    env = make_vec_env(lambda: RandomEnv(OBSERVATIONS[observations], actions), n_envs, seed=0)
+    model = check_learning(make_model(variant, env, gradient_steps=-1, buffer_size=100))
+    mean, std = evaluate_policy(model, env, n_eval_episodes=4, warn=False)
+    assert np.isfinite([mean, std]).all()
+
+
+@pytest.mark.parametrize("space", BOXES)
+@pytest.mark.parametrize("variant", BOX_VARIANTS)
+def test_action_spaces(variant, space):
+    """The box is filled from bound to bound, and the buffer holds what the networks see, from -1 to 1"""
+    space = BOXES[space]
+    model = make_model(variant, RandomEnv(VECTOR, space), learning_starts=100).learn(60)
+    stored = model.replay_buffer.actions[:60]
+    assert stored.shape == (60, 1, np.prod(space.shape)) and 0.9 < np.abs(stored).max() <= 1 and abs(stored.mean()) < 0.2
+    observation = np.zeros((1, *VECTOR.shape), np.float32)
+    for raw in (-1.0, -0.5, 0.0, 1.0):
+        model.policy._predict = lambda obs, deterministic=False, raw=raw: th.full((1, int(np.prod(space.shape))), raw)
+        action = model.predict(observation)[0][0]
+        assert action.shape == space.shape and space.contains(action)
+        assert np.allclose(action, space.low + (raw + 1) / 2 * (space.high - space.low), rtol=1e-5, atol=0)
+
+
+def test_target_entropy_counts_every_component():
+    for space in BOXES.values():
+        assert make_model("DSPG", RandomEnv(VECTOR, space)).target_entropy == -np.prod(space.shape)
+
+
+@pytest.mark.parametrize("observation_type", [np.float32, np.float64])
+@pytest.mark.parametrize("action_type", [np.float32, np.float64])
+@pytest.mark.parametrize("variant", BOX_VARIANTS)
+def test_float64_action_space(variant, observation_type, action_type):
+    """RandomEnv refuses an action of another space, as a float64 one in a float32 box"""
+    observations, actions = spaces.Box(-1, 1, (3,), observation_type), spaces.Box(-1, 1, (2,), action_type)
+    env = RandomEnv(observations, actions)
+    model = make_model(variant, env)
+    assert env.action_space.contains(model.predict(env.observation_space.sample())[0])
+    check_learning(model)
+    assert env.action_space.contains(model.predict(env.observation_space.sample(), deterministic=True)[0])
+    assert all(parameter.dtype == th.float32 for parameter in model.policy.parameters())
+
+
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(4), spaces.Discrete(4)], ids=str)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_unsupported_action_spaces(variant, space):
+    if isinstance(space, spaces.Discrete) and variant != "DSPG":
+        check_learning(make_model(variant, RandomEnv(VECTOR, space)))
+        return
+    with pytest.raises(AssertionError, match=f"only supports .*Box.* as action spaces but {type(space).__name__}"):
+        make_model(variant, RandomEnv(VECTOR, space))
+
+
+@pytest.mark.parametrize("variant", BOX_VARIANTS)
+def test_infinite_bounds_are_refused(variant):
+    with pytest.raises(AssertionError, match="must have a finite lower and upper bound"):
+        make_model(variant, RandomEnv(VECTOR, spaces.Box(-np.inf, 1, (2,))))
+
+
+def test_sde_multi_dim():
+    arguments = {"use_sde": True, "sde_sample_freq": 2, "use_sde_at_warmup": True}
+    check_learning(make_model("DSPG", RandomEnv(VECTOR, ACTIONS["matrix"]), **arguments))
