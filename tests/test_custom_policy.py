@@ -1,5 +1,8 @@
 """Networks and optimizers of one's own."""
 
+import functools
+
+import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
@@ -109,3 +112,28 @@ def test_policy_classes(variant, tmp_path):
     assert type(VARIANTS[variant].algorithm.load(tmp_path / "model").policy).__name__ == "OwnPolicy"
     with pytest.raises(ValueError, match="Policy LstmPolicy unknown"):
         make_model(variant, policy="LstmPolicy")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_partial_classes(variant):
+    """As SB3's algorithms take them"""
+    policy_kwargs = {
+        "optimizer_class": functools.partial(th.optim.AdamW, weight_decay=0.5),
+        "features_extractor_class": functools.partial(OwnExtractor, features_dim=4),
+        "activation_fn": functools.partial(nn.LeakyReLU, 0.1),
+    }
+    model = check_learning(make_model(variant, policy_kwargs=policy_kwargs))
+    assert model.critic.optimizer.param_groups[0]["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_policies_of_another_name(variant, tmp_path):
+    algorithm = VARIANTS[variant].algorithm
+    policy_class = algorithm.policy_aliases["MlpPolicy"]
+    subclass = type("Subclass", (algorithm,), {"policy_aliases": {"Mine": policy_class}})
+    for policy in ("Mine", policy_class):
+        # A seed as NumPy draws them, too
+        subclass(policy, VARIANTS[variant].env, seed=np.int64(3)).save(tmp_path / "model")
+        assert type(subclass.load(tmp_path / "model").policy) is policy_class
+    with pytest.raises(ValueError, match="MlpPolicy"):
+        subclass("MlpPolicy", VARIANTS[variant].env)

@@ -254,6 +254,7 @@ def test_arguments_of_learn(arguments):
     [
         (spaces.Box(np.array([0, 1]), np.ones(2)), "each upper bound must lie above the lower one"),
         (spaces.Box(-3e38, 3e38, (2,)), "by no more than a float32 can hold"),
+        (spaces.Box(-1e300, 1e300, (2,), np.float64), "by no more than a float32 can hold"),
         (spaces.Box(-1, 1, (2,), np.float16), "give a Box of float32 or float64, not float16"),
         (spaces.Box(-1, 1, (2,), np.int8), "give a Box of float32 or float64, not int8"),
     ],
@@ -278,6 +279,11 @@ def test_no_checkpoint_of_damaged_networks(algorithm, tmp_path):
         with pytest.raises(NonFiniteError, match=f"^parameter {name} is not finite"):
             model.learn(0, reset_num_timesteps=False)
         tensor.copy_(before)
+    # Neither do the buffers of batch normalisation escape
+    model.critic.register_buffer("running_mean", th.full((2,), NAN))
+    with pytest.raises(NonFiniteError, match=r"^parameter critic\.running_mean is not finite"):
+        save_checkpoint(model, tmp_path)
+    del model.critic.running_mean
     assert list(tmp_path.iterdir()) == []
     assert latest_checkpoint(save_checkpoint(model, tmp_path).parent) is not None
 

@@ -3,7 +3,7 @@
 import io
 import pathlib
 import warnings
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
@@ -47,6 +47,9 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
     :raises ValueError: If an argument has no meaning
     """
 
+    # What every policy of the algorithm is derived from
+    policy_base: ClassVar[type[BasePolicy]]
+
     def __init__(
         self,
         policy: str | type[BasePolicy],
@@ -59,7 +62,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         device: th.device | str = "auto",
         **kwargs: Any,
     ):
-        check_policy(policy, self.policy_aliases["MlpPolicy"])
+        check_policy(policy, self.policy_base)
         check_device(device)
         check_dict(policy_kwargs, "policy_kwargs")
         check_dict(replay_buffer_kwargs, "replay_buffer_kwargs")
@@ -90,6 +93,8 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
             raise ValueError("env=None: give an environment, or its name")
         check_action_box(self.action_space)
         check_off_policy_arguments(self)
+        if self.seed is not None:
+            self.seed = int(self.seed)  # which Python's generator insists on
 
     def _setup_model(self) -> None:
         try:
@@ -182,7 +187,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         """
         # Less than none are left where a rollout passed the end
         check_number(total_timesteps, "total_timesteps", low=-LARGEST)
-        if log_interval is not None and (log_interval == 0 or not isinstance(log_interval, int)):
+        if log_interval is not None and (log_interval == 0 or not isinstance(log_interval, (int, np.integer))):
             raise ValueError(f"log_interval={log_interval!r}: give a number of episodes, or None")
         with distribution_errors(self):
             super().learn(
@@ -259,6 +264,6 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         :raises ValueError: If the file is damaged, incomplete, of another algorithm, or does not fit the other arguments
         """
         check_device(device)
-        check_model_file(path, cls, custom_objects)
+        check_model_file(path, cls, cls.policy_base, custom_objects)
         with loading_errors(path, cls):
             return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)

@@ -74,7 +74,7 @@ def check_parameters(model: BaseAlgorithm) -> None:
     :param model: The model
     :raises NonFiniteError: If it is
     """
-    tensors = {f"parameter {name}": parameter for name, parameter in model.policy.named_parameters()}
+    tensors = {f"parameter {name}": parameter for name, parameter in model.policy.state_dict().items()}
     names, variables = model._get_torch_save_params()
     tensors.update({f"parameter {name}": getattr(model, name) for name in variables})
     for name in names:

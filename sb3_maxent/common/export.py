@@ -9,14 +9,14 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize, VecTransposeImage
 from torch import nn
 
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.policies import MaxEntPolicy
 
-# Name of the one observation where the space is not a Dict
-OBSERVATION = "observation"
+# Names in the file; the first one where the space of observations is not a Dict
+OBSERVATION, NOISE, ACTION = "observation", "noise", "action"
 
 
 class Normaliser(nn.Module):
@@ -109,8 +109,7 @@ def make_normalisers(observation_space: spaces.Space, vec_normalize: VecNormaliz
     for name, each in statistics_of.items():
         if name not in space_of or space_of[name].shape != each.mean.shape:
             raise ValueError(
-                f"vec_normalize has statistics of {name!r} of shape {each.mean.shape}, the policy sees {observation_space}: "
-                "an observation that is changed after it is normalised, as by VecFrameStack, cannot be exported"
+                f"vec_normalize has statistics of {name!r} of shape {each.mean.shape}, the policy sees {observation_space}"
             )
     return {name: Normaliser(each, vec_normalize) for name, each in statistics_of.items()}
 
@@ -121,9 +120,10 @@ def export_onnx(
     """
     Write the policy of a model to an ONNX file, which acts like ``predict`` on what the environment returns.
 
-    Inputs are the observations of any number of states in the types of the observation space (images with their channels
-    first), ``observation``, or the keys of a ``Dict`` space. The output ``action`` is in the units of the environment.
-    The normalisation of ``VecNormalize`` and the bounds of the actions are part of the file; all is in single precision.
+    Inputs are the observations of any number of states in the types of the policy's observation space (images with their
+    channels first), ``observation``, or the keys of a ``Dict`` space. The output ``action`` is in the environment's units.
+    The normalisation of ``VecNormalize`` and the bounds of the actions are part of the file. The networks are in single
+    precision, also those that ``evaluation_precision="bfloat16"`` lets choose between nearly equal actions.
 
     :param model: Model with the policy
     :param path: File to write
@@ -133,7 +133,8 @@ def export_onnx(
         each state, shape (batch, noise): standard normal; for ``Discrete`` actions uniform in [0, 1), shape (batch, 1).
         With gSDE this is the distribution of the actions over all its noise matrices.
     :raises ImportError: If onnx or onnxscript is missing
-    :raises ValueError: If ``vec_normalize`` is of observations of another shape
+    :raises ValueError: If ``vec_normalize`` is of observations of another shape, a wrapper changes what it has normalised, or
+        an observation has the name of the noise or the action
     """
     try:
         import onnx  # noqa: F401
@@ -141,24 +142,19 @@ def export_onnx(
     except ImportError as error:
         raise ImportError("Exporting needs onnx and onnxscript: pip install onnx onnxscript") from error
     policy = model.policy
+    inputs, names = example_inputs(policy, deterministic)
+    acting = ActingPolicy(policy, vec_normalize or normalisation_of(model), deterministic).to(model.device)
     policy.set_training_mode(False)
-    acting = ActingPolicy(policy, vec_normalize or model.get_vec_normalize_env(), deterministic).to(model.device).eval()
-    space, batch = policy.observation_space, {0: th.export.Dim("batch", min=1)}
-    example = {name: zeros(each) for name, each in space.spaces.items()} if isinstance(space, spaces.Dict) else zeros(space)
-    inputs: dict[str, Any] = {"obs": obs_as_tensor(example, model.device)}
-    shapes: dict[str, Any] = {"obs": dict.fromkeys(example, batch) if isinstance(example, dict) else batch}
-    input_names = list(example) if isinstance(example, dict) else [OBSERVATION]
-    if not deterministic:
-        inputs["noise"] = th.zeros(2, 1 if policy.actor is None else policy.actor.noise_dim, device=model.device)
-        shapes["noise"] = batch
-        input_names.append("noise")
+    batch = {0: th.export.Dim("batch", min=1)}
     with th.no_grad():
         program = th.onnx.export(
-            acting,
+            acting.eval(),
             kwargs=inputs,
-            input_names=input_names,
-            output_names=["action"],
-            dynamic_shapes=shapes,
+            input_names=names,
+            output_names=[ACTION],
+            dynamic_shapes={
+                key: dict.fromkeys(value, batch) if isinstance(value, dict) else batch for key, value in inputs.items()
+            },
             external_data=False,
             verbose=False,
         )
@@ -166,11 +162,46 @@ def export_onnx(
     program.save(path)
 
 
-def zeros(space: spaces.Space) -> np.ndarray:
+def normalisation_of(model: MaxEntAlgorithm) -> VecNormalize | None:
     """
-    An observation of two states, for its shape and type: a batch of one would be taken for a constant.
+    The normalisation of the environment of a model.
 
-    :param space: Observation space
-    :return: Zeros, shape (2, ...)
+    :param model: Model
+    :return: The wrapper, ``None`` without one
+    :raises ValueError: If a wrapper around it may change what it has normalised
     """
-    return np.zeros((2, *(space.shape or ())), space.dtype)
+    env, vec_normalize = model.env, model.get_vec_normalize_env()
+    while vec_normalize is not None and env is not vec_normalize:
+        # The first only reorders the axes of images, the others change nothing
+        if not isinstance(env, (VecTransposeImage, VecMonitor, VecCheckNan)):
+            raise ValueError(
+                f"{type(env).__name__} around VecNormalize may change what the policy sees, and cannot be exported: "
+                "wrap the environment in it before VecNormalize"
+            )
+        env = env.venv
+    return vec_normalize
+
+
+def example_inputs(policy: MaxEntPolicy, deterministic: bool) -> tuple[dict[str, Any], list[str]]:
+    """
+    Inputs of an :class:`ActingPolicy` for two states, as a batch of one would be taken for a constant.
+
+    :param policy: Policy
+    :param deterministic: Whether there is no noise
+    :return: Inputs, by argument, and the names of all tensors among them
+    :raises ValueError: If an observation has the name of the noise or the action
+    """
+    space = policy.observation_space
+    spaces_by_name = dict(space.spaces) if isinstance(space, spaces.Dict) else {OBSERVATION: space}
+    example = {name: np.zeros((2, *(each.shape or ())), each.dtype) for name, each in spaces_by_name.items()}
+    names = list(example)
+    if {NOISE, ACTION} & set(names):
+        raise ValueError(f"observation_space={space}: {NOISE!r} and {ACTION!r} are names of the file's own")
+    inputs: dict[str, Any] = {
+        "obs": obs_as_tensor(example if isinstance(space, spaces.Dict) else example[OBSERVATION], policy.device)
+    }
+    if not deterministic:
+        noise_dim: Any = 1 if policy.actor is None else policy.actor.noise_dim
+        inputs["noise"] = th.zeros(2, noise_dim, device=policy.device)
+        names.append(NOISE)
+    return inputs, names

@@ -12,6 +12,7 @@ from typing import Any
 
 import cloudpickle
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import open_path
 
 ModelFile = str | pathlib.Path | io.BufferedIOBase
@@ -21,12 +22,15 @@ PARTS = ("policy.pth", "critic.optimizer.pth", "pytorch_variables.pth")
 ENTRIES = ("policy_class", "policy_kwargs", "observation_space", "action_space")
 
 
-def check_model_file(path: ModelFile, algorithm: type[BaseAlgorithm], custom_objects: dict[str, Any] | None) -> None:
+def check_model_file(
+    path: ModelFile, algorithm: type[BaseAlgorithm], policy_base: type[BasePolicy], custom_objects: dict[str, Any] | None
+) -> None:
     """
     Check that a file is a complete model of an algorithm.
 
     :param path: File, with or without ``.zip``, or a file object, whose position is kept
     :param algorithm: Algorithm that is to load it
+    :param policy_base: What its policies are derived from
     :param custom_objects: Values of entries that are not to be read from the file
     :raises ValueError: If it is something else, with what the file is and what was expected
     :raises FileNotFoundError: If there is no such file
@@ -39,8 +43,14 @@ def check_model_file(path: ModelFile, algorithm: type[BaseAlgorithm], custom_obj
     if missing:
         raise ValueError(f"{path} is incomplete, {expected} with {', '.join(missing)} in its part 'data'")
     given = custom_objects or {}
+    # All of them, for an error that names the one
     values = {name: given[name] if name in given else _value(path, name, entry) for name, entry in data.items()}
-    _check_policy_class(path, algorithm, values["policy_class"])
+    policy_class = values["policy_class"]
+    if not (isinstance(policy_class, type) and issubclass(policy_class, policy_base)):
+        raise ValueError(
+            f"{path} holds a model with the policy {policy_class!r}, but {algorithm.__name__} needs a {policy_base.__name__}: "
+            "load it with the algorithm that saved it"
+        )
     missing = [name for name in PARTS if name not in names]
     if missing:
         raise ValueError(f"{path} is incomplete, {expected} with {', '.join(missing)}: found {', '.join(names)}")
@@ -84,15 +94,6 @@ def _value(path: ModelFile, name: str, entry: Any) -> Any:
         raise ValueError(
             f"{path}: its {name} cannot be read, give it in custom_objects: {type(error).__name__}: {error}"
         ) from error
-
-
-def _check_policy_class(path: ModelFile, algorithm: type[BaseAlgorithm], policy_class: Any) -> None:
-    base = algorithm.policy_aliases["MlpPolicy"]
-    if not (isinstance(policy_class, type) and issubclass(policy_class, base)):
-        raise ValueError(
-            f"{path} holds a model with the policy {policy_class!r}, but {algorithm.__name__} needs a {base.__name__}: "
-            "load it with the algorithm that saved it"
-        )
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
     The remaining arguments are those of SB3's ``OffPolicyAlgorithm``.
 
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
-        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2e-9 and 2e4
+        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2.1e-9 and 2.2e4
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)

@@ -62,9 +62,10 @@ def check_action_box(space: spaces.Space) -> None:
         raise ValueError(f"action_space={space}: give it no dimension of size zero")
     with np.errstate(over="ignore"):
         width = space.high - space.low
-    if not (np.isfinite(width) & (width > 0)).all():
+    # Networks compute in float32, whatever the numbers of the box
+    if not ((width > 0) & (width <= LARGEST) & (np.abs([space.low, space.high]).max(axis=0) <= LARGEST)).all():
         raise ValueError(
-            f"action_space={space}: each upper bound must lie above the lower one, by no more than a {space.dtype} can hold"
+            f"action_space={space}: each upper bound must lie above the lower one, by no more than a float32 can hold"
         )
 
 
@@ -181,11 +182,17 @@ def check_policy_arguments(arguments: Mapping[str, Any]) -> None:
     check_count(arguments.get("n_critics", 1), "n_critics")
     check_dict(arguments.get("features_extractor_kwargs"), "features_extractor_kwargs")
     extractor_class = arguments.get("features_extractor_class", BaseFeaturesExtractor)
-    if not (isinstance(extractor_class, type) and issubclass(extractor_class, nn.Module)):
+    if not _is_class(extractor_class, nn.Module):
         raise ValueError(f"features_extractor_class={extractor_class!r}: give a subclass of BaseFeaturesExtractor")
     _check_net_arch(arguments.get("net_arch"))
     _check_activation(arguments.get("activation_fn", nn.ReLU))
     _check_optimizer(arguments.get("optimizer_class", th.optim.Adam), arguments.get("optimizer_kwargs"))
+
+
+def _is_class(value: Any, base: type) -> bool:
+    # Or a functools.partial of one
+    value = getattr(value, "func", value)
+    return isinstance(value, type) and issubclass(value, base)
 
 
 def _check_net_arch(net_arch: Any) -> None:
@@ -211,15 +218,13 @@ def _check_activation(activation_fn: Any) -> None:
 
 def _check_optimizer(optimizer_class: Any, optimizer_kwargs: Any) -> None:
     check_dict(optimizer_kwargs, "optimizer_kwargs")
-    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, th.optim.Optimizer)):
+    if not _is_class(optimizer_class, th.optim.Optimizer):
         raise ValueError(f"optimizer_class={optimizer_class!r}: give a subclass of torch.optim.Optimizer")
     kwargs, parameter = optimizer_kwargs or {}, nn.Parameter(th.zeros(1))
     parameter.grad = th.zeros(1)
     try:
-        optimizer = optimizer_class([parameter], lr=1e-3, **kwargs)  # type: ignore[call-arg]
+        optimizer = optimizer_class([parameter], lr=1e-3, **kwargs)
         if not kwargs.get("capturable"):  # which is for CUDA
             optimizer.step()
     except Exception as error:  # each optimizer has its own ways to refuse an argument
-        raise ValueError(
-            f"optimizer_class={optimizer_class.__name__}, optimizer_kwargs={optimizer_kwargs!r}: {error}"
-        ) from error
+        raise ValueError(f"optimizer_class={optimizer_class!r}, optimizer_kwargs={optimizer_kwargs!r}: {error}") from error

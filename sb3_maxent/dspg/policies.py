@@ -64,7 +64,7 @@ class Actor(SACActor):
         :param deterministic: Whether to return the mode instead of a sample
         :return: Actions in [-1, 1], shape (batch, action)
         """
-        if self.use_sde:
+        if self.use_sde and not deterministic:
             # gSDE explores with its noise matrix, of which ``action_distribution`` is the marginal
             return super().forward(obs, deterministic)
         return self.action_distribution(obs).mode() if deterministic else self.sample_actions(obs, 1).squeeze(1)
@@ -100,7 +100,10 @@ class Actor(SACActor):
         mean, log_std, kwargs = self.get_action_dist_params(obs)
         if isinstance(self.action_dist, StateDependentNoiseDistribution):
             # gSDE fixes one noise matrix for a while: its samples of one state are all alike, so use the marginal
-            log_std = th.log(self.action_dist.proba_distribution(mean, log_std, **kwargs).distribution.stddev)
+            distribution, latent = self.action_dist, kwargs["latent_sde"]  # (batch, latent)
+            latent = latent if distribution.learn_features else latent.detach()
+            variance = latent.square() @ distribution.get_std(log_std).square()  # (batch, action)
+            log_std = 0.5 * th.log(variance + distribution.epsilon)
         return SquashedGaussian(mean, log_std)
 
 

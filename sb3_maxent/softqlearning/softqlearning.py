@@ -108,6 +108,7 @@ class SoftQLearning(MaxEntAlgorithm):
         "_direction",
     )
 
+    policy_base = SoftQLearningPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,

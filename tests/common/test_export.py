@@ -109,7 +109,9 @@ def run(path, observations, **inputs):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_acts_like_predict(tmp_path, case):
+def test_acts_like_predict(tmp_path, case, monkeypatch):
+    # Compiling anything switches it off, in the whole process: what looks at values cannot be exported
+    monkeypatch.setattr(th.distributions.Distribution, "_validate_args", True)
     model = make_model(case)
     for q_network in model.critic.q_networks:
         # The file has no other precision: in bfloat16 another of two nearly equal candidates can be the best
@@ -171,9 +173,18 @@ def test_statistics_of_a_model_without_environment(tmp_path):
 
 def test_observations_changed_after_their_normalisation_are_refused(tmp_path):
     model = DSPG("MlpPolicy", VecFrameStack(VecNormalize(pendulum()), 2), gradient_steps=-1, **DSPG_SMALL)
-    with pytest.raises(ValueError, match=r"statistics of 'observation' of shape \(3,\), the policy sees Box.*VecFrameStack"):
+    with pytest.raises(ValueError, match="VecFrameStack around VecNormalize may change what the policy sees"):
         export_onnx(model, tmp_path / "policy.onnx")
+    with pytest.raises(ValueError, match=r"statistics of 'observation' of shape \(3,\), the policy sees Box"):
+        export_onnx(model, tmp_path / "policy.onnx", vec_normalize=model.get_vec_normalize_env())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["noise", "action"])
+def test_names_of_the_file_are_taken(tmp_path, name):
+    env = bandit(LOPSIDED, spaces.Dict({name: spaces.Box(-1, 1, (2,))}))
+    with pytest.raises(ValueError, match=f"observation_space=Dict.*{name}.* are names of the file's own"):
+        export_onnx(DSPG("MultiInputPolicy", env, **DSPG_SMALL), tmp_path / "policy.onnx")
 
 
 def test_says_what_to_install(tmp_path, monkeypatch):
