@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before JAX starts its threads
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
@@ -123,6 +124,33 @@ def updates(model: OffPolicyAlgorithm, batch_size: int) -> Callable[[], float]:
     return lambda: run(n_updates)
 
 
+def at_medium_precision(function: Callable[[], Any]) -> Any:
+    """
+    :param function: What to call while PyTorch may use another library, and less precision, for products of float32
+    :return: What it returns
+    """
+    th.set_float32_matmul_precision("medium")
+    try:
+        return function()
+    finally:
+        th.set_float32_matmul_precision("highest")
+
+
+def timers(makers: dict[tuple[str, int | None], Maker], batch_size: int) -> tuple[dict, dict]:
+    """
+    :param makers: How to make each model
+    :param batch_size: Number of states per update
+    :return: The models, and functions that return the time of an update, some of them at medium precision too
+    """
+    models = {name: maker() for name, maker in makers.items()}
+    measured = {name: updates(model, batch_size) for name, model in models.items()}
+    for name in (("SAC", None), ("DSPG compiled", 64), ("SoftQLearning compiled", None)):
+        model = makers[name]()
+        timer = at_medium_precision(lambda model=model: updates(model, batch_size))
+        measured[f"{name[0]}, medium precision", name[1]] = lambda timer=timer: at_medium_precision(timer)
+    return models, measured
+
+
 def steps(model: OffPolicyAlgorithm) -> Callable[[], float]:
     n_steps = 200
     return lambda: processor_time(lambda: model.learn(n_steps, reset_num_timesteps=False, log_interval=None)) / n_steps
@@ -197,8 +225,8 @@ def measure(n_rounds: int) -> tuple[list[dict], dict]:
     """
     rows = []
     for width in SIZES:
-        models = {name: maker() for name, maker in contenders(width).items()}
-        timed = interleaved({name: updates(model, SIZES[width][0]) for name, model in models.items()}, n_rounds)
+        models, measured = timers(contenders(width), SIZES[width][0])
+        timed = interleaved(measured, n_rounds)
         rows += [
             {"name": name, "samples": samples, "width": width, "ms": round(1000 * seconds, 2), "ratio": round(ratio, 2)}
             for (name, samples), (seconds, ratio) in timed.items()

@@ -92,11 +92,11 @@ def test_softqlearning_keeps_all_four_goals(seed, tmp_path):
 
 @pytest.mark.slow
 def test_softqlearning_four_goals_control(tmp_path):
-    """With the action at the critic's last hidden layer goals are lost, so the bounds above mean something"""
+    """With the action at the critic's last hidden layer the soft values are off, so the bounds above mean something"""
     late_action = ["--hyperparams", "policy_kwargs:dict(net_arch=[128, 128], n_critics=1, action_layer=-1)"]
-    shares, values = multi_goal(1, tmp_path, *late_action)
-    assert shares.min() < 0.15
+    _, values = multi_goal(1, tmp_path, *late_action)
     assert abs(values[0] + 12.23) > 0.5
+    assert abs(values[1] + 5.70) > 0.5
 
 
 @pytest.mark.slow
