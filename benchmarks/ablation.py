@@ -9,7 +9,7 @@ What the defaults of DSPG are chosen from: where the action enters the critic, s
 
 ``time`` measures an update of each variant, interleaved. ``compare`` prints the mean return over the evaluations up to a
 number of steps, with the 95 % interval of rliable's bootstrap over the seeds, and the same up to the steps that a variant
-reaches in the time in which the default makes that number.
+reaches in the time in which the default makes that number (or to the end of its runs, if they are shorter).
 """
 
 import argparse
