@@ -9,6 +9,9 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 
+# Where the logarithm of a learned entropy coefficient stays: a target entropy out of reach would drive it on for ever, until
+# the Q-values are not finite
+LOG_ENT_COEF_BOUNDS = (-20.0, 10.0)
 # Of the numbers that networks compute with
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 
@@ -113,7 +116,7 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
 
     :param ent_coef: A number or a schedule, ``"auto"``, or ``"auto_x"`` with the initial value x
     :return: Whether it is learned, and its schedule, or a constant one of its initial value
-    :raises ValueError: If it is none of these, or if the initial value is not positive
+    :raises ValueError: If it is none of these, or if the initial value is not one that it may learn
     """
     value, learned = ent_coef, False
     if isinstance(ent_coef, str) and ent_coef.startswith("auto"):
@@ -127,6 +130,9 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
         raise ValueError(
             f"ent_coef={ent_coef!r}: give a number >= 0, a schedule, 'auto', or 'auto_x' with an initial value x > 0"
         )
+    lowest, highest = (math.exp(bound) for bound in LOG_ENT_COEF_BOUNDS)
+    if learned and not lowest <= schedule(1.0) <= highest:
+        raise ValueError(f"ent_coef={ent_coef!r}: a learned one stays between {lowest:.2g} and {highest:.2g}")
     return learned, schedule
 
 

@@ -1,6 +1,5 @@
 """The order of events that maximum-entropy algorithms share."""
 
-import math
 import warnings
 from collections import defaultdict
 from typing import Any, ClassVar, NamedTuple
@@ -19,6 +18,7 @@ from stable_baselines3.common.type_aliases import (
 from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_maxent.common.arguments import (
+    LOG_ENT_COEF_BOUNDS,
     check_count,
     check_flag,
     check_max_grad_norm,
@@ -33,10 +33,6 @@ from sb3_maxent.common.errors import check_finite
 from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.targets import TargetUpdate
 from sb3_maxent.functional import critic_loss, ent_coef_loss, td_target
-
-# Where the logarithm of a learned entropy coefficient stays: a target entropy out of reach would drive it on for ever, until
-# the Q-values are not finite
-LOG_ENT_COEF_BOUNDS = (-20.0, 10.0)
 
 
 class UpdateNoise(NamedTuple):
@@ -130,9 +126,6 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         self.qf_lr_schedule = None if learning_rate is None else make_schedule(learning_rate, "qf_learning_rate")
         self._learn_ent_coef, self.ent_coef_schedule = parse_ent_coef(self.ent_coef)
         self.target_entropy = parse_target_entropy(self.target_entropy, self.action_space)
-        lowest, highest = (math.exp(bound) for bound in LOG_ENT_COEF_BOUNDS)
-        if self._learn_ent_coef and not lowest <= self.ent_coef_schedule(1.0) <= highest:
-            raise ValueError(f"ent_coef={self.ent_coef!r}: a learned one stays between {lowest:.2g} and {highest:.2g}")
 
     def _setup_ent_coef(self) -> None:
         initial = self.ent_coef_schedule(1.0)
