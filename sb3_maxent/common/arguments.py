@@ -56,7 +56,7 @@ def check_flag(value: object, name: str) -> None:
     :param name: Name of the argument
     :raises ValueError: If it is not a ``bool``
     """
-    if not isinstance(value, bool):
+    if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name}={value!r}: give True or False")
 
 

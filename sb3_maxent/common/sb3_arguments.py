@@ -198,7 +198,7 @@ def _is_class(value: Any, base: type) -> bool:
 def _check_net_arch(net_arch: Any) -> None:
     parts = [] if net_arch is None else [net_arch]
     if isinstance(net_arch, dict) and {"pi", "qf"} <= set(net_arch):
-        parts = [net_arch["pi"], net_arch["qf"]]
+        parts = [list(part) if isinstance(part, tuple) else part for part in (net_arch["pi"], net_arch["qf"])]
     if not all(isinstance(part, list) and all(is_count(width) for width in part) for part in parts):
         raise ValueError(
             f"net_arch={net_arch!r}: give a list of integers >= 1, or a dictionary of two, "
