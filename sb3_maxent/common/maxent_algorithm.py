@@ -187,7 +187,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         # Before the critic moves: what it made of the states for its own loss serves that of the actor
         actor_loss, log_prob = self._actor_loss(replay_data.observations, state_parts, noise.actions, ent_coef)
         metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": q_loss.detach(), "q_mean": q_mean}
-        self._update_critic(q_loss)
+        metrics.update(self._update_critic(q_loss))
         if actor_loss is not None:
             metrics.update(self._update_actor(actor_loss))
         if log_prob is not None:
@@ -220,10 +220,12 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         with th.no_grad():
             return self.critic.q_values_of_state_parts(state_parts, actions)  # (batch, samples)
 
-    def _update_critic(self, loss: th.Tensor) -> None:
+    def _update_critic(self, loss: th.Tensor) -> dict[str, th.Tensor]:
         self.critic.optimizer.zero_grad()
         loss.backward()
+        grad_norm = th.nn.utils.get_total_norm([each.grad for each in self.critic.parameters() if each.grad is not None])
         self.critic.optimizer.step()
+        return {"critic_grad_norm": grad_norm}
 
     def _update_actor(self, loss: th.Tensor) -> dict[str, th.Tensor]:
         self.actor.optimizer.zero_grad()

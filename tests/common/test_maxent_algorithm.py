@@ -156,6 +156,16 @@ def test_a_diverged_update_is_named():
         model.train(1, 16)
 
 
+@pytest.mark.parametrize("network", ["actor", "critic"])
+def test_a_gradient_that_overflows_is_named(network):
+    """While the loss is finite"""
+    model = DSPG("MlpPolicy", "Pendulum-v1", **TINY).learn(30)
+    hook = list(getattr(model, network).parameters())[-1].register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NonFiniteError, match=f"train/{network}_grad_norm is not finite at environment step 30"):
+        model.train(1, 16)
+    hook.remove()
+
+
 def test_target_update_interval_delays():
     model = DSPG("MlpPolicy", "Pendulum-v1", target_update_interval=3, tau=0.5, **TINY).learn(10)
     moved = []
@@ -239,7 +249,7 @@ def test_log_keys():
     logged = {key.removeprefix("train/") for key in model.logger.name_to_value if key.startswith("train/")}
     assert logged == {
         *("n_updates", "ent_coef", "actor_loss", "critic_loss", "ent_coef_loss", "learning_rate"),  # SAC's
-        *("qf_learning_rate", "entropy", "log_prob", "q_mean", "actor_grad_norm", "updates_per_step"),
+        *("qf_learning_rate", "entropy", "log_prob", "q_mean", "actor_grad_norm", "critic_grad_norm", "updates_per_step"),
     }
     values = model.logger.name_to_value
     assert values["train/updates_per_step"] == 0.5
