@@ -37,6 +37,7 @@ def bandit(action_space, observation_space=None):
     env.action_space = action_space
     if observation_space is not None:
         env.observation_space = observation_space
+        observation_space.seed(0)
         env.reset = lambda **kwargs: (observation_space.sample(), {})
         env.step = lambda action: (observation_space.sample(), 1.0, False, False, {})
     return gym.wrappers.TimeLimit(env, 5)
@@ -63,7 +64,7 @@ CASES = {
         {**NORM, "action_layer": 0, "evaluation_precision": "bfloat16"},
         pendulum,
     ),
-    "boxes": (DSPG, {}, {}, lambda: bandit(LOPSIDED, spaces.Box(-5, 1e3, (2, 3), np.float64))),
+    "boxes": (DSPG, {}, {}, lambda: bandit(LOPSIDED, spaces.Box(-5, 2, (2, 3), np.float64))),
     "soft Q, boxes": (SoftQLearning, {}, {}, lambda: bandit(LOPSIDED, spaces.Discrete(7))),
     "several observations": (DSPG, {}, {}, several_observations),
     "soft Q, several observations": (SoftQLearning, {}, {}, several_observations),
