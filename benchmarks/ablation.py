@@ -23,9 +23,8 @@ import numpy as np
 from benchmarks.returns import evaluations
 
 LATE, ONE_CRITIC = {"compile": True}, {"compile": True, "policy_kwargs": {"n_critics": 1}}
-# A concatenating critic gains nothing from the compiler
-CONCATENATING = {"policy_kwargs": {"action_layer": 0}}
-BFLOAT16 = {"policy_kwargs": {"action_layer": 0, "evaluation_precision": "bfloat16"}}
+CONCATENATING = {"compile": True, "policy_kwargs": {"action_layer": 0}}
+BFLOAT16 = {"compile": True, "policy_kwargs": {"action_layer": 0, "evaluation_precision": "bfloat16"}}
 # Arguments on top of the shipped hyperparameters; the first is the default
 VARIANTS: dict[str, dict] = {
     "late-64": LATE,

@@ -83,9 +83,10 @@ def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
         makers["DSPG", n_samples] = dspg(width, n_samples)
         makers["DSPG compiled", n_samples] = dspg(width, n_samples, compile=True)
         makers["DSPG concatenating", n_samples] = dspg(width, n_samples, **concatenating)
+        makers["DSPG concatenating compiled", n_samples] = dspg(width, n_samples, compile=True, **concatenating)
     bfloat16 = {"policy_kwargs": {"action_layer": 0, "evaluation_precision": "bfloat16"}}
     makers["DSPG concatenating, bfloat16", 64] = dspg(width, 64, **bfloat16)
-    makers["DSPG concatenating, compiled", 64] = dspg(width, 64, compile=True, **concatenating)
+    makers["DSPG concatenating compiled, bfloat16", 64] = dspg(width, 64, compile=True, **bfloat16)
     for name, compile in (("SoftQLearning", False), ("SoftQLearning compiled", True)):
         arguments = {"batch_size": batch_size, "ent_coef": 0.1, "compile": compile, "policy_kwargs": {"n_critics": n_critics}}
         makers[name, None] = lambda arguments=arguments: make(SoftQLearning, width, **arguments)
@@ -140,14 +141,12 @@ def timers(makers: dict[tuple[str, int | None], Maker], batch_size: int) -> tupl
     """
     :param makers: How to make each model
     :param batch_size: Number of states per update
-    :return: The models, and functions that return the time of an update, some of them at medium precision too
+    :return: The models, and functions that return the time of an update, of SAC at medium precision too
     """
     models = {name: maker() for name, maker in makers.items()}
     measured = {name: updates(model, batch_size) for name, model in models.items()}
-    for name in (("SAC", None), ("DSPG compiled", 64), ("SoftQLearning compiled", None)):
-        model = makers[name]()
-        timer = at_medium_precision(lambda model=model: updates(model, batch_size))
-        measured[f"{name[0]}, medium precision", name[1]] = lambda timer=timer: at_medium_precision(timer)
+    timer = at_medium_precision(lambda: updates(models["SAC", None], batch_size))
+    measured["SAC, medium precision", None] = lambda: at_medium_precision(timer)
     return models, measured
 
 
@@ -199,7 +198,7 @@ def peak() -> float:
 def plot(rows: list[dict], path: Path) -> None:
     figure, axes = plt.subplots(1, len(SIZES), figsize=(10, 4), sharey=True)
     for width, axis in zip(SIZES, axes, strict=True):
-        for name in ("DSPG", "DSPG compiled", "DSPG concatenating"):
+        for name in ("DSPG", "DSPG compiled", "DSPG concatenating", "DSPG concatenating compiled"):
             points = [(row["samples"], row["ratio"]) for row in rows if (row["width"], row["name"]) == (width, name)]
             axis.plot(*zip(*points, strict=True), marker="o", label=name)
         axis.axhline(1, color="black", linestyle=":", label="SAC: one sample, two critics")
@@ -240,6 +239,7 @@ def measure(n_rounds: int) -> tuple[list[dict], dict]:
         "torch": th.__version__,
         "python": platform.python_version(),
         "float32 matrix product, GFLOP/s": round(peak()),
+        "the same at medium precision": round(at_medium_precision(peak)),
         "learn(), frames per second": {name: round(1 / seconds) for (name, _), (seconds, _) in frames.items()},
         "learn(), time to SAC": {name: round(ratio, 2) for (name, _), (_, ratio) in frames.items()},
         "first two updates in s, peak memory in MiB": alone(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import torch as th
 from torch import nn
 
 
@@ -23,3 +24,15 @@ def moved(networks: Mapping[str, nn.Module], update: Callable[[], object]) -> se
         for parameter, old in zip(network.parameters(), before[name], strict=True)
         if parameter.grad is not None or not parameter.equal(old)
     }
+
+
+def descend(network: nn.Module, loss: th.Tensor) -> None:
+    """
+    Step of a network's own optimizer.
+
+    :param network: Network with an optimizer
+    :param loss: Loss, a scalar
+    """
+    network.optimizer.zero_grad()
+    loss.backward()
+    network.optimizer.step()

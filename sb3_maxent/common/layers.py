@@ -79,7 +79,8 @@ class NarrowLinear(nn.Linear):
         """
         if not th.compiler.is_compiling() or self.out_features > MAX_WRITTEN_OUT:
             return super().forward(input)
-        return th.stack([(input * row).sum(dim=-1) for row in self.weight], dim=-1) + self.bias
+        # Each output on its own in memory, as in ``updates.draw``
+        return th.stack([(input * row).sum(dim=-1) for row in self.weight]).movedim(0, -1) + self.bias
 
 
 class ScalarLinear(nn.Linear):

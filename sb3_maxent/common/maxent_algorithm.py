@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -27,24 +27,12 @@ from sb3_maxent.common.arguments import (
     parse_target_entropy,
 )
 from sb3_maxent.common.checked_algorithm import CheckedOffPolicyAlgorithm
-from sb3_maxent.common.compilation import CompiledMethod
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.errors import check_finite
 from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.targets import TargetUpdate
+from sb3_maxent.common.updates import Losses, UpdateNoise, step
 from sb3_maxent.functional import critic_loss, ent_coef_loss, td_target
-
-
-class UpdateNoise(NamedTuple):
-    """
-    Everything random in one update, drawn before it.
-
-    :param next_actions: Noise of the actions in the critic target: a tensor, or several in a tuple
-    :param actions: Noise of the actions in the actor loss, shape (batch, samples, noise)
-    """
-
-    next_actions: Any
-    actions: Any
 
 
 class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
@@ -64,10 +52,6 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
     :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute
     """
-
-    # What ``compile=True`` compiles: methods that depend on their arguments and on networks only, and change nothing.
-    # Between two of them tensors are stored: a compiler would recompute the actions for each hidden unit that reads them
-    compiled_methods: ClassVar[tuple[str, ...]] = ("_q_values", "_q_values_of_state_parts", "_critic_loss")
 
     policy: Any
     # None where the policy is a function of the critic
@@ -108,8 +92,10 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         self._setup_ent_coef()
         keep_freed_memory()
         if self.compile:
-            for name in self.compiled_methods:
-                setattr(self, name, CompiledMethod(getattr(self, name), self._stay_eager))
+            # Here, because the compiler takes a second to import
+            from sb3_maxent.common.compilation import CompiledMethod
+
+            self._losses = CompiledMethod(self._losses, self._stay_eager)  # type: ignore[assignment, method-assign]
 
     def _check_hyperparameters(self) -> None:
         """
@@ -138,8 +124,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
 
     def _stay_eager(self, error: Exception) -> None:
         warnings.warn(f"compile=True has no effect, the update could not be compiled: {error}")
-        for name in self.compiled_methods:
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("_losses", None)
 
     def _create_aliases(self) -> None:
         self.actor = self.policy.actor
@@ -182,19 +167,33 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         :return: Metrics without gradient, not yet read back from the device
         """
         ent_coef = self._current_ent_coef()
-        target = self._target(replay_data, noise.next_actions, ent_coef)  # (batch, 1)
-        q_loss, q_mean, state_parts = self._critic_loss(replay_data.observations, replay_data.actions, target)
-        # Before the critic moves: what it made of the states for its own loss serves that of the actor
-        actor_loss, log_prob = self._actor_loss(replay_data.observations, state_parts, noise.actions, ent_coef)
-        metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": q_loss.detach(), "q_mean": q_mean}
-        metrics.update(self._update_critic(q_loss))
-        if actor_loss is not None:
-            metrics.update(self._update_actor(actor_loss))
-        if log_prob is not None:
-            metrics["log_prob"] = log_prob.mean()
+        losses = self._losses(replay_data, noise, ent_coef)
+        metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": losses.critic.detach(), "q_mean": losses.q_mean}
+        metrics.update(self._update_networks(losses.critic, losses.actor))
+        if losses.log_prob is not None:
+            metrics["log_prob"] = losses.log_prob.mean()
             metrics["entropy"] = -metrics["log_prob"]
-            metrics.update(self._update_ent_coef(log_prob))
+            metrics.update(self._update_ent_coef(losses.log_prob))
         return metrics
+
+    def _losses(
+        self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: UpdateNoise, ent_coef: th.Tensor
+    ) -> Losses:
+        """
+        The losses of critic and actor. This is what ``compile=True`` compiles: it changes nothing.
+
+        :param replay_data: Transitions
+        :param noise: Everything random in the update
+        :param ent_coef: Entropy coefficient
+        :return: Losses, and what is logged
+        """
+        target = self._target(replay_data, noise.next_actions, ent_coef)  # (batch, 1)
+        state_parts = self.critic.state_parts(replay_data.observations)  # (batch, 1, join) each
+        q_values = self.critic.forward_state_parts(state_parts, replay_data.actions)  # (batch, 1) each
+        # What the critic makes of the states for its own loss serves that of the actor
+        state_parts = [part.detach() for part in state_parts]
+        actor_loss, log_prob = self._actor_loss(replay_data.observations, state_parts, noise.actions, ent_coef)
+        return Losses(critic_loss(q_values, target), q_values[0].detach().mean(), actor_loss, log_prob)  # eq. 16
 
     def _target(
         self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: Any, ent_coef: th.Tensor
@@ -204,38 +203,23 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
             next_value = self._next_value(replay_data.next_observations, noise, ent_coef)  # (batch, 1)
             return td_target(replay_data.rewards, replay_data.dones, next_value, discounts)  # (batch, 1)
 
-    def _critic_loss(
-        self, observations: PyTorchObs, actions: th.Tensor, target: th.Tensor
-    ) -> tuple[th.Tensor, th.Tensor, list[th.Tensor]]:
-        state_parts = self.critic.state_parts(observations)  # (batch, 1, join) each
-        q_values = self.critic.forward_state_parts(state_parts, actions)  # (batch, 1) each
-        # eq. 16
-        return critic_loss(q_values, target), q_values[0].detach().mean(), [part.detach() for part in state_parts]
-
-    def _q_values(self, critic: MultiActionCritic, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
-        with th.no_grad():
-            return critic.q_values(observations, actions)  # (batch, samples)
-
-    def _q_values_of_state_parts(self, state_parts: list[th.Tensor], actions: th.Tensor) -> th.Tensor:
+    def _q_values(self, state_parts: list[th.Tensor], actions: th.Tensor) -> th.Tensor:
         with th.no_grad():
             return self.critic.q_values_of_state_parts(state_parts, actions)  # (batch, samples)
 
-    def _update_critic(self, loss: th.Tensor) -> dict[str, th.Tensor]:
+    def _update_networks(self, critic_loss: th.Tensor, actor_loss: th.Tensor | None) -> dict[str, th.Tensor]:
         self.critic.optimizer.zero_grad()
-        loss.backward()
-        grad_norm = th.nn.utils.get_total_norm([each.grad for each in self.critic.parameters() if each.grad is not None])
-        self.critic.optimizer.step()
-        return {"critic_grad_norm": grad_norm}
-
-    def _update_actor(self, loss: th.Tensor) -> dict[str, th.Tensor]:
+        if actor_loss is None:
+            critic_loss.backward()
+            return {"critic_grad_norm": step(self.critic.optimizer)}
         self.actor.optimizer.zero_grad()
-        loss.backward()
-        parameters = [parameter for parameter in self.actor.parameters() if parameter.grad is not None]
-        grad_norm = th.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
-        if self.max_grad_norm is not None:
-            th.nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, grad_norm)  # global norm, paper eq. 18
-        self.actor.optimizer.step()
-        return {"actor_loss": loss.detach(), "actor_grad_norm": grad_norm}
+        # At once: no parameter has a gradient of both
+        (critic_loss + actor_loss).backward()
+        return {
+            "critic_grad_norm": step(self.critic.optimizer),
+            "actor_loss": actor_loss.detach(),
+            "actor_grad_norm": step(self.actor.optimizer, self.max_grad_norm),  # global norm, paper eq. 18
+        }
 
     def _update_ent_coef(self, log_prob: th.Tensor) -> dict[str, th.Tensor]:
         if self.ent_coef_optimizer is None or self.log_ent_coef is None:
@@ -346,7 +330,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
             "_target_updates",
             "qf_lr_schedule",
             "ent_coef_schedule",
-            *self.compiled_methods,
+            "_losses",
         ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -10,8 +10,10 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_maxent.common.arguments import check_count
-from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm, UpdateNoise
+from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
+from sb3_maxent.common.operators import store
 from sb3_maxent.common.targets import TargetUpdate
+from sb3_maxent.common.updates import UpdateNoise, draw
 from sb3_maxent.dspg.policies import Actor, CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_maxent.functional import score_function_loss, soft_value
 from sb3_maxent.functional.policy_gradients import BASELINES
@@ -77,8 +79,6 @@ class DSPG(MaxEntAlgorithm):
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If an argument has no meaning
     """
-
-    compiled_methods: ClassVar[tuple[str, ...]] = (*MaxEntAlgorithm.compiled_methods, "_sample")
 
     policy_base = DSPGPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -181,25 +181,25 @@ class DSPG(MaxEntAlgorithm):
 
     def _draw_noise(self, batch_size: int) -> UpdateNoise:
         shape = (batch_size, self.n_action_samples, self.actor.noise_dim)
-        return UpdateNoise(th.randn(shape, device=self.device), th.randn(shape, device=self.device))
+        return UpdateNoise(draw(th.randn, *shape, self.device), draw(th.randn, *shape, self.device))
 
     def _next_value(self, next_observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
         actor = self.actor if self.actor_target is None else self.actor_target
         actions, log_prob = self._sample(actor, next_observations, noise)  # (batch, samples, action), (batch, samples)
-        q_values = self._q_values(self.critic_target, next_observations, actions)  # (batch, samples)
+        q_values = self.critic_target.q_values(next_observations, actions)  # (batch, samples)
         return soft_value(q_values, log_prob, ent_coef)  # (batch, 1), eq. 15
 
     def _actor_loss(
         self, observations: PyTorchObs, state_parts: list[th.Tensor], noise: th.Tensor, ent_coef: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor]:
         actions, log_prob = self._sample(self.actor, observations, noise)  # (batch, samples, action), (batch, samples)
-        q_values = self._q_values_of_state_parts(state_parts, actions)  # (batch, samples)
+        q_values = self._q_values(state_parts, actions)  # (batch, samples)
         return score_function_loss(log_prob, q_values, ent_coef, self.baseline), log_prob.detach()  # eq. 17
 
     def _sample(self, actor: Actor, observations: PyTorchObs, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         distribution = actor.action_distribution(observations)
         samples = distribution.sample(noise)  # (batch, samples, action)
-        return distribution.actions(samples), distribution.log_prob(samples)
+        return store(distribution.actions(samples)), distribution.log_prob(samples)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "actor_target"]

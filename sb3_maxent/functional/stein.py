@@ -4,6 +4,7 @@ import math
 
 import torch as th
 
+from sb3_maxent.common.operators import lower_median
 from sb3_maxent.functional.shapes import check_shapes
 
 # Particles that coincide would make the bandwidth zero
@@ -27,7 +28,7 @@ def median_bandwidth(squared_distances: th.Tensor) -> th.Tensor:
     n_fixed = squared_distances.shape[1]
     if n_fixed < 2:
         raise ValueError(f"The median bandwidth needs at least two fixed particles, got {n_fixed}")
-    median = squared_distances.flatten(1).median(dim=1).values  # (batch,)
+    median = lower_median(squared_distances.flatten(1))  # (batch,)
     return (median / math.log(n_fixed)).clamp(min=MIN_BANDWIDTH)[:, None, None]  # (batch, 1, 1)
 
 

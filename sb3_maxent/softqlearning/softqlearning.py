@@ -10,7 +10,9 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_maxent.common.arguments import SMALLEST, check_count
-from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm, UpdateNoise
+from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
+from sb3_maxent.common.operators import store
+from sb3_maxent.common.updates import UpdateNoise, draw
 from sb3_maxent.functional import (
     mixed_space_score,
     mixture_proposal,
@@ -99,14 +101,6 @@ class SoftQLearning(MaxEntAlgorithm):
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If an argument has no meaning
     """
-
-    compiled_methods: ClassVar[tuple[str, ...]] = (
-        *MaxEntAlgorithm.compiled_methods,
-        "_centres",
-        "_mixture",
-        "_particles",
-        "_direction",
-    )
 
     policy_base = SoftQLearningPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -221,33 +215,27 @@ class SoftQLearning(MaxEntAlgorithm):
     def _draw_noise(self, batch_size: int) -> UpdateNoise:
         if self.actor is None:
             return UpdateNoise(None, None)
-        shape = (batch_size, self.n_value_samples, self.actor.noise_dim)
-        proposal = th.rand(batch_size, self.n_value_samples, 1 + self.actor.noise_dim, device=self.device)
-        particles = th.randn(batch_size, self.n_particles, self.actor.noise_dim, device=self.device)
-        return UpdateNoise(ValueNoise(th.randn(shape, device=self.device), proposal), particles)
+        dim, device = self.actor.noise_dim, self.device
+        centres = draw(th.randn, batch_size, self.n_value_samples, dim, device)
+        proposal = draw(th.rand, batch_size, self.n_value_samples, 1 + dim, device)
+        return UpdateNoise(ValueNoise(centres, proposal), draw(th.randn, batch_size, self.n_particles, dim, device))
 
     def _next_value(self, next_observations: PyTorchObs, noise: ValueNoise, ent_coef: th.Tensor) -> th.Tensor:
         if self.actor is None:
             return soft_value_discrete(self.critic_target.all_q_values(next_observations), ent_coef)  # (batch, 1), eq. 5
         if self.value_proposal == "mixture":
-            centres = self._centres(next_observations, noise.centres)  # (batch, samples, action)
-            actions, log_proposal = self._mixture(centres, noise.proposal)  # (batch, samples, action), (batch, samples)
+            centres = store(self.actor.actions_from_noise(next_observations, noise.centres))  # (batch, samples, action)
+            actions, log_proposal = mixture_proposal(centres, noise.proposal)  # (batch, samples, action), (batch, samples)
         else:
             actions, log_proposal = uniform_proposal(noise.proposal[..., 1:])  # (batch, samples, action), (batch, samples)
-        q_values = self._q_values(self.critic_target, next_observations, actions)  # (batch, samples)
+        q_values = self.critic_target.q_values(next_observations, store(actions))  # (batch, samples)
         return soft_value_importance(q_values, log_proposal, ent_coef)  # (batch, 1), eq. 10
-
-    def _centres(self, next_observations: PyTorchObs, noise: th.Tensor) -> th.Tensor:
-        return self.actor.actions_from_noise(next_observations, noise)  # (batch, samples, action)
-
-    def _mixture(self, centres: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        return mixture_proposal(centres, noise)  # (batch, samples, action), (batch, samples)
 
     def _actor_loss(
         self, observations: PyTorchObs, state_parts: list[th.Tensor], noise: Any, ent_coef: th.Tensor
     ) -> tuple[th.Tensor | None, th.Tensor | None]:
         if self.actor is None:
-            q_values = self._q_values_of_state_parts(state_parts, self.critic.all_actions(len(state_parts[0])))
+            q_values = self._q_values(state_parts, self.critic.all_actions(len(state_parts[0])))
             log_prob = th.log_softmax(q_values / ent_coef, dim=1)  # (batch, actions), eq. 6
             return None, (log_prob.exp() * log_prob).sum(dim=1, keepdim=True)  # (batch, 1)
         fixed, updated, actions = self._particles(observations, noise)  # (batch, particles / 2, action) each
@@ -266,9 +254,9 @@ class SoftQLearning(MaxEntAlgorithm):
         fixed_noise, updated_noise = noise.chunk(2, dim=1)  # (batch, particles / 2, action) each
         features = self.actor.hidden_features(observations)  # (batch, 1, hidden)
         with th.no_grad():
-            fixed = self.actor.transform(features, fixed_noise)  # (batch, particles / 2, action)
+            fixed = store(self.actor.transform(features, fixed_noise))  # (batch, particles / 2, action)
         updated = self.actor.transform(features, updated_noise)  # (batch, particles / 2, action)
-        actions = th.tanh(fixed)
+        actions = store(th.tanh(fixed))
         return (actions, th.tanh(updated), actions) if self.particle_space == "reference" else (fixed, updated, actions)
 
     def _direction(

@@ -237,8 +237,7 @@ def test_n_step_discounts_reach_the_target():
     discounts = th.tensor([[0.5], [0.25], [0.125], [1.0]])
     zeros = th.zeros(4, 1)
     replay_data = ReplayBufferSamples(th.zeros(4, 3), zeros, th.zeros(4, 3), zeros, th.ones(4, 1), discounts)
-    target = model._target(replay_data, th.zeros(4, 4, 1), th.tensor(0.0))
-    model._critic_loss(replay_data.observations, replay_data.actions, target)[0].backward()
+    model._losses(replay_data, model._draw_noise(4), th.tensor(0.0)).critic.backward()
     # d/dq of 1/(2 N) sum (q - y)^2 at q = 0 is -y / N
     assert th.allclose(-4 * seen[0].grad, 1 + 10 * discounts)
 

@@ -9,7 +9,7 @@ from torch import nn
 from sb3_maxent import DSPG
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
-from tests.gradients import moved
+from tests.gradients import descend, moved
 
 TINY = {"policy_kwargs": {"net_arch": [16, 16]}, "n_action_samples": 4, "buffer_size": 1000, "learning_starts": 10}
 
@@ -45,14 +45,13 @@ def test_gradient_isolation(baseline, share):
     kwargs = {**TINY, "policy_kwargs": {**TINY["policy_kwargs"], **policy_kwargs}}
     model = DSPG("MlpPolicy", "Pendulum-v1", baseline=baseline, **kwargs).learn(20)
     replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model._current_ent_coef()
-    target = model._target(replay_data, noise.next_actions, ent_coef)
-    critic_loss, _, state_parts = model._critic_loss(replay_data.observations, replay_data.actions, target)
-    actor_loss, _ = model._actor_loss(replay_data.observations, state_parts, noise.actions, ent_coef)
-    by_critic = changed(model, lambda: model._update_critic(critic_loss))
+    losses = model._losses(replay_data, noise, ent_coef)
+    by_critic = changed(model, losses.critic.backward)
     assert by_critic == ({"critic"} if share else {"critic", "critic extractor"})
-    by_actor = changed(model, lambda: model._update_actor(actor_loss))
+    by_actor = changed(model, losses.actor.backward)
     assert by_actor == {"actor", "actor extractor"} | ({"critic extractor"} if share else set())
     assert changed(model, lambda: model._update_ent_coef(th.zeros(8, 4))) == set()
+    assert changed(model, lambda: model._update(replay_data, noise)) == by_critic | by_actor
 
 
 def test_the_actor_follows_the_critic_that_made_the_state_parts():
@@ -156,9 +155,9 @@ def test_a_large_offset_hides_the_gradient_without_a_baseline():
             "MlpPolicy", "Pendulum-v1", seed=0, ent_coef=0.01, baseline=baseline, n_action_samples=16, learning_rate=1e-3
         )
         observations = th.randn(64, 3)
-        model._q_values_of_state_parts = lambda state_parts, actions: 2500 - 10 * (actions[..., 0] - 0.5) ** 2
+        model._q_values = lambda state_parts, actions: 2500 - 10 * (actions[..., 0] - 0.5) ** 2
         for _ in range(200):
-            model._update_actor(model._actor_loss(observations, [], th.randn(64, 16, 1), th.tensor(0.01))[0])
+            descend(model.actor, model._actor_loss(observations, [], th.randn(64, 16, 1), th.tensor(0.01))[0])
         with th.no_grad():
             return (model.actor(observations, deterministic=True) - 0.5).abs().mean().item()
 

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch as th
-from scipy.stats import truncnorm
+from scipy.stats import norm, truncnorm
 
 from sb3_maxent.functional import mixture_proposal, soft_value_importance, uniform_proposal
+from sb3_maxent.functional.proposals import normal_quantile
 from tests.functional.closed_forms import BoundedQuadraticBandit
 
 
@@ -40,6 +41,16 @@ def test_mixture_density_by_hand():
             normal = truncnorm((-1 - centre) / bandwidth, (1 - centre) / bandwidth, loc=centre, scale=bandwidth)
             density += 0.9 / 3 * normal.pdf(actions[state].numpy()).prod(axis=1)
         assert log_density[state].numpy() == pytest.approx(np.log(density), abs=1e-9)
+
+
+def test_normal_quantile():
+    tail = th.logspace(-7.9, -2, 500)
+    probability = th.cat([tail, th.linspace(0.01, 0.99, 2000), 1 - tail[tail > 1e-7]])
+    expected = norm.ppf(probability.double().numpy())
+    assert normal_quantile(probability).numpy() == pytest.approx(expected, rel=2e-6, abs=1e-6)
+    # Where single precision ends it stays finite
+    ends = normal_quantile(th.tensor([0.0, 1e-30, 1e-12, 1.0]))
+    assert ends.abs().numpy() == pytest.approx(5.6, abs=0.05) and ends.sign().tolist() == [-1, -1, -1, 1]
 
 
 @pytest.mark.parametrize("n_centres", [1, 3, 32, 63])

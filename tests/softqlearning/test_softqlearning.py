@@ -14,7 +14,7 @@ from sb3_maxent.functional import mixed_space_score, pre_tanh_score, stein_varia
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
-from tests.gradients import moved
+from tests.gradients import descend, moved
 
 TINY = {"n_particles": 4, "n_value_samples": 4, "buffer_size": 1000, "learning_starts": 10, "batch_size": 16, "seed": 0}
 SMALL = {**TINY, "policy_kwargs": {"net_arch": [16, 16]}}
@@ -52,11 +52,10 @@ def test_gradient_isolation(particle_space, value_proposal):
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", **arguments, **SMALL).learn(20)
     replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model._current_ent_coef()
     networks = {name: getattr(model, name) for name in ("actor", "critic", "critic_target")}
-    target = model._target(replay_data, noise.next_actions, ent_coef)
-    critic_loss, _, state_parts = model._critic_loss(replay_data.observations, replay_data.actions, target)
-    actor_loss, _ = model._actor_loss(replay_data.observations, state_parts, noise.actions, ent_coef)
-    assert moved(networks, lambda: model._update_critic(critic_loss)) == {"critic"}
-    assert moved(networks, lambda: model._update_actor(actor_loss)) == {"actor"}
+    losses = model._losses(replay_data, noise, ent_coef)
+    assert moved(networks, losses.critic.backward) == {"critic"}
+    assert moved(networks, losses.actor.backward) == {"actor"}
+    assert moved(networks, lambda: model._update(replay_data, noise)) == {"actor", "critic"}
 
 
 @pytest.mark.parametrize("particle_space", ["pre_tanh", "reference"])
@@ -85,7 +84,7 @@ def test_actions_rise_where_q_rises():
     observations, noise, zero_noise = th.randn(64, 3), th.randn(64, 4, 1), th.zeros(64, 1, 1)
     before = model.actor.pre_tanh(observations, zero_noise).mean()
     for _ in range(20):
-        model._update_actor(model._actor_loss(observations, [], noise, th.tensor(0.01))[0])
+        descend(model.actor, model._actor_loss(observations, [], noise, th.tensor(0.01))[0])
     assert model.actor.pre_tanh(observations, zero_noise).mean() > before + 0.01
 
 
@@ -221,10 +220,9 @@ def test_discrete_has_no_actor():
     assert model.actor is None and not [name for name in model.policy.state_dict() if "actor" in name]
     networks = {name: getattr(model, name) for name in ("critic", "critic_target")}
     replay_data, ent_coef = model.replay_buffer.sample(8), model._current_ent_coef()
-    loss, _, state_parts = model._critic_loss(replay_data.observations, replay_data.actions, th.zeros(8, 1))
-    actor_loss, log_prob = model._actor_loss(replay_data.observations, state_parts, None, ent_coef)
-    assert moved(networks, lambda: model._update_critic(loss)) == {"critic"}
-    assert actor_loss is None and log_prob.shape == (8, 1)
+    losses = model._losses(replay_data, model._draw_noise(8), ent_coef)
+    assert moved(networks, losses.critic.backward) == {"critic"}
+    assert losses.actor is None and losses.log_prob.shape == (8, 1)
     assert 0 < model.logger.name_to_value["train/entropy"] <= np.log(2) + 1e-6
 
 
