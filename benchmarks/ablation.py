@@ -9,7 +9,7 @@ What the defaults of DSPG are chosen from: where the action enters the critic, s
 
 ``time`` measures an update of each variant, interleaved. ``compare`` prints the mean return over the evaluations up to a
 number of steps, with the 95 % interval of rliable's bootstrap over the seeds, and the same up to the steps that a variant
-reaches in the time in which the default makes that number (or to the end of its runs, if they are shorter).
+reaches in the time in which the fastest one makes that number of them.
 """
 
 import argparse
@@ -37,6 +37,8 @@ VARIANTS: dict[str, dict] = {
     "concatenating-4": {**CONCATENATING, "n_action_samples": 4},
 }
 RESULTS = Path(__file__).parent / "results"
+# Steps without updates, where the shipped hyperparameters do not say 10,000
+LEARNING_STARTS = {"Pendulum-v1": 100}
 
 
 def commands(arguments: argparse.Namespace) -> None:
@@ -46,7 +48,7 @@ def commands(arguments: argparse.Namespace) -> None:
             hyperparameters = [f"{key}:{value!r}" for key, value in VARIANTS[name].items()]
             print(
                 f"OMP_NUM_THREADS=1 python -m rl_zoo3.train --algo dspg --env {arguments.env} -n {arguments.steps} "
-                "--eval-freq 5000 --eval-episodes 5 --n-eval-envs 1 --num-threads 1 "
+                f"--eval-freq {arguments.eval_freq} --eval-episodes 5 --n-eval-envs 1 --num-threads 1 "
                 f"--seed {seed} -f {arguments.folder / name / str(seed)} "
                 f"-params {shlex.join(hyperparameters)}"
             )
@@ -81,15 +83,15 @@ def compare(arguments: argparse.Namespace) -> None:
     """Print mean returns up to equal steps, and up to equal time"""
     from rliable import library, metrics
 
-    with open(RESULTS / "ablation.csv") as file:
+    with open(arguments.csv) as file:
         rows = [row for row in csv.DictReader(file) if row["env"] == arguments.env]
     with open(RESULTS / "ablation_time.csv") as file:
         milliseconds = {row["variant"]: float(row["ms"]) for row in csv.DictReader(file)}
     names = [name for name in VARIANTS if any(row["variant"] == name for row in rows)]
-    default = milliseconds[next(iter(VARIANTS))]
+    fastest, n_random = min(milliseconds[name] for name in names), LEARNING_STARTS.get(arguments.env, 10_000)
     limits = {
         "steps": {name: arguments.steps for name in names},
-        "time": {name: arguments.steps * default / milliseconds[name] for name in names},
+        "time": {name: n_random + (arguments.steps - n_random) * fastest / milliseconds[name] for name in names},
     }
     for equal, limit in limits.items():
         scores = {}
@@ -103,14 +105,17 @@ def compare(arguments: argparse.Namespace) -> None:
         print(f"{arguments.env}, equal {equal}")
         for name in names:
             (low,), (high,) = intervals[name]
-            print(f"  {name:28s}{len(scores[name])} seeds  {points[name][0]:8.0f}  [{low:.0f}, {high:.0f}]")
+            line = f"  {name:28s}{limits[equal][name]:8.0f} steps, {len(scores[name])} seeds"
+            print(f"{line}  {points[name][0]:8.0f}  [{low:.0f}, {high:.0f}]")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("logs/ablation"))
     parser.add_argument("--env", default="HalfCheetah-v4")
-    parser.add_argument("--steps", type=int, default=40_000)
+    parser.add_argument("--csv", type=Path, default=RESULTS / "ablation.csv")
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--eval-freq", type=int, default=5_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--rounds", type=int, default=7)

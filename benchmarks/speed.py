@@ -206,7 +206,7 @@ def plot(rows: list[dict], path: Path) -> None:
         title = f"2 x {width}, batch {batch_size}, DSPG with {n_critics} critic{'s' if n_critics > 1 else ''}"
         axis.set(xscale="log", yscale="log", xlabel="action samples per state", title=title)
     axes[0].set_ylabel("time of an update, SAC = 1")
-    axes[0].legend()
+    axes[1].legend(loc="upper left")
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 

@@ -169,7 +169,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         ent_coef = self._current_ent_coef()
         losses = self._losses(replay_data, noise, ent_coef)
         metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": losses.critic.detach(), "q_mean": losses.q_mean}
-        metrics.update(self._update_networks(losses.critic, losses.actor))
+        metrics.update(self._update_networks(losses))
         if losses.log_prob is not None:
             metrics["log_prob"] = losses.log_prob.mean()
             metrics["entropy"] = -metrics["log_prob"]
@@ -207,17 +207,17 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         with th.no_grad():
             return self.critic.q_values_of_state_parts(state_parts, actions)  # (batch, samples)
 
-    def _update_networks(self, critic_loss: th.Tensor, actor_loss: th.Tensor | None) -> dict[str, th.Tensor]:
+    def _update_networks(self, losses: Losses) -> dict[str, th.Tensor]:
         self.critic.optimizer.zero_grad()
-        if actor_loss is None:
-            critic_loss.backward()
+        if losses.actor is None:
+            losses.critic.backward()
             return {"critic_grad_norm": step(self.critic.optimizer)}
         self.actor.optimizer.zero_grad()
         # At once: no parameter has a gradient of both
-        (critic_loss + actor_loss).backward()
+        (losses.critic + losses.actor).backward()
         return {
             "critic_grad_norm": step(self.critic.optimizer),
-            "actor_loss": actor_loss.detach(),
+            "actor_loss": losses.actor.detach(),
             "actor_grad_norm": step(self.actor.optimizer, self.max_grad_norm),  # global norm, paper eq. 18
         }
 

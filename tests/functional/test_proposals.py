@@ -62,6 +62,11 @@ def test_mixture_at_the_ends_of_the_noise(n_centres):
         noise = th.tensor([[[0.5, 0.0], [0.5, last], [last, 0.0], [last, last]]])
         actions, log_density = mixture_proposal(sign * corner, noise)
         assert actions.abs().max() <= 1 and th.isfinite(log_density).all()
+    # Where a bound is a few bandwidths away the quantile rounds beyond it
+    centres = 2 * th.rand(2000, n_centres + 1, 1, generator=th.Generator().manual_seed(0)) - 1
+    for uniform in (0.0, last):
+        actions, log_density = mixture_proposal(centres, th.tensor([[[0.15, uniform], [0.9, uniform]]]).expand(2000, -1, -1))
+        assert actions.abs().max() == 1 and th.isfinite(log_density).all()
     # The first tenth of the choice is uniform, its end is not
     actions, _ = mixture_proposal(corner.double(), th.tensor([[[0.1 - 1e-9, 0.25], [0.1, 0.25]]], dtype=th.float64))
     assert actions[0, 0].item() == -0.5 and actions[0, 1].item() > 0.9
