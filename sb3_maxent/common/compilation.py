@@ -1,4 +1,4 @@
-"""Compilation of the parts of an update."""
+"""Compilation of an update."""
 
 import copy
 import threading
@@ -48,10 +48,11 @@ class OneDNNProducts(CustomGraphPass):
 
     @staticmethod
     def _gains(node: Node) -> bool:
-        *bias, left, right = (each.meta["val"] for each in node.all_input_nodes)
-        if len(node.all_input_nodes) != len(node.args) or node.kwargs or any(each.dim() != 1 for each in bias):
-            return False
+        *bias, left, right = (each.meta["val"] for each in node.args)  # type: ignore[union-attr]
         if not ONEDNN or left.device.type != "cpu" or left.dtype != th.float32:
+            return False
+        # A sum with a matrix, a bias for all outputs together, or a factor has another form
+        if node.kwargs or any(each.shape != right.shape[1:] for each in bias):
             return False
         return left.numel() * right.shape[1] >= MIN_MULTIPLICATIONS
 
@@ -66,7 +67,7 @@ class CompiledMethod:
     """
     A method that depends on tensors and networks only, compiled at its first call.
 
-    :param method: Method, which must not have side effects
+    :param method: Method without effects but on the buffers of networks, as those of batch normalisation
     :param on_failure: Called with the error where compilation fails, for instance without a C++ compiler; the method is
         called as it is then
     """

@@ -1,6 +1,7 @@
 """Critics that are evaluated at many actions per state."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch as th
 from gymnasium import spaces
@@ -99,9 +100,9 @@ class QNetwork(nn.Module):
         weight_action = self.join.weight[:, -actions.shape[2] :]  # (join, action)
         if th.is_grad_enabled():
             return self._evaluate(state_part, actions, weight_action)
-        # float32 is not a type of autocast on every device; what runs an exported graph need not know another
+        # What runs an exported graph need not know another type
         reduced = self.evaluation_dtype is not th.float32 and not th.compiler.is_exporting()
-        with th.autocast(actions.device.type, dtype=self.evaluation_dtype if reduced else None, enabled=reduced):
+        with th.autocast(actions.device.type, dtype=self.evaluation_dtype) if reduced else nullcontext():
             return self._evaluate_in_chunks(state_part, actions, weight_action)
 
     def _evaluate_in_chunks(self, state_part: th.Tensor, actions: th.Tensor, weight_action: th.Tensor) -> th.Tensor:

@@ -33,7 +33,7 @@ class SquashedGaussian:
         """
         Turn standard normal noise into samples before the squash.
 
-        :param noise: Standard normal noise, shape (batch, samples, action)
+        :param noise: Standard normal noise, not contiguous, shape (batch, samples, action)
         :return: Pre-tanh samples without gradient, shape (batch, samples, action)
         :raises ValueError: If the shape is wrong
         """

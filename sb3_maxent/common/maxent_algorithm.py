@@ -31,7 +31,7 @@ from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.errors import check_finite
 from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.targets import TargetUpdate
-from sb3_maxent.common.updates import Losses, UpdateNoise, step
+from sb3_maxent.common.updates import Losses, UpdateNoise, check_disjoint, optimized, step
 from sb3_maxent.functional import critic_loss, ent_coef_loss, td_target
 
 
@@ -95,6 +95,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
             # Here, because the compiler takes a second to import
             from sb3_maxent.common.compilation import CompiledMethod
 
+            self.__dict__.pop("_losses", None)
             self._losses = CompiledMethod(self._losses, self._stay_eager)  # type: ignore[assignment, method-assign]
 
     def _check_hyperparameters(self) -> None:
@@ -131,6 +132,8 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         self.critic = self.policy.critic
         self.critic_target = self.policy.critic_target
         self._target_updates = [TargetUpdate(self.critic, self.critic_target)]
+        networks = [self.critic] if self.actor is None else [self.critic, self.actor]
+        check_disjoint(*(optimized(network.optimizer) for network in networks), self.critic_target.parameters())
 
     # --- training ------------------------------------------------------------------------------------------------------
 
@@ -180,7 +183,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
         self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: UpdateNoise, ent_coef: th.Tensor
     ) -> Losses:
         """
-        The losses of critic and actor. This is what ``compile=True`` compiles: it changes nothing.
+        The losses of critic and actor. This is what ``compile=True`` compiles: it moves no parameter.
 
         :param replay_data: Transitions
         :param noise: Everything random in the update
@@ -213,7 +216,7 @@ class MaxEntAlgorithm(CheckedOffPolicyAlgorithm):
             losses.critic.backward()
             return {"critic_grad_norm": step(self.critic.optimizer)}
         self.actor.optimizer.zero_grad()
-        # At once: no parameter has a gradient of both
+        # At once: no optimizer has parameters of both
         (losses.critic + losses.actor).backward()
         return {
             "critic_grad_norm": step(self.critic.optimizer),

@@ -1,6 +1,6 @@
 """What goes into an update, what comes out of its losses, and the step with their gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch as th
@@ -12,6 +12,8 @@ class UpdateNoise(NamedTuple):
 
     :param next_actions: Noise of the actions in the critic target: a tensor, or several in a tuple
     :param actions: Noise of the actions in the actor loss, shape (batch, samples, noise)
+
+    The noise is not contiguous, see :func:`draw`.
     """
 
     next_actions: Any
@@ -49,6 +51,29 @@ def draw(random: Callable[..., th.Tensor], batch_size: int, n_samples: int, n_co
     return random(n_components, batch_size, n_samples, device=device).permute(1, 2, 0)
 
 
+def optimized(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
+    """
+    :param optimizer: Optimizer
+    :return: Its parameters
+    """
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def check_disjoint(*groups: Iterable[th.Tensor]) -> None:
+    """
+    Check that no two networks have a parameter in common, which would follow the gradient of both.
+
+    :param groups: Parameters of each network
+    :raises ValueError: If they have
+    """
+    addresses = [id(parameter) for group in groups for parameter in group]
+    if len(addresses) != len(set(addresses)):
+        raise ValueError(
+            "policy_kwargs: actor, critic and target critic have parameters in common, because a module was given where a "
+            "class and its arguments are needed. share_features_extractor=True shares an extractor of actor and critic"
+        )
+
+
 def step(optimizer: th.optim.Optimizer, max_grad_norm: float | None = None) -> th.Tensor:
     """
     Step of an optimizer with the gradients that are there.
@@ -57,8 +82,8 @@ def step(optimizer: th.optim.Optimizer, max_grad_norm: float | None = None) -> t
     :param max_grad_norm: Largest norm of the gradient over all parameters, ``None`` not to clip
     :return: Norm before the clip
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
-    norm = th.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+    parameters = [parameter for parameter in optimized(optimizer) if parameter.grad is not None]
+    norm = th.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if max_grad_norm is not None:
         th.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     optimizer.step()

@@ -52,7 +52,7 @@ def mixture_proposal(centres: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, t
     :param centres: Actions of the sampler, shape (batch, centres, action)
     :param noise: Uniform noise in [0, 1), whose first component chooses the component of the mixture,
         shape (batch, samples, 1 + action)
-    :return: Actions, shape (batch, samples, action), and their log density, shape (batch, samples)
+    :return: Actions, shape (batch, samples, action), in single precision, and their log density, shape (batch, samples)
     :raises ValueError: If a shape is wrong
     """
     check_shapes((centres, "batch centres action"), (noise[..., 1:], "batch samples action"))
@@ -85,8 +85,9 @@ def normal_quantile(probability: th.Tensor) -> th.Tensor:
     :param probability: Probabilities, of any shape
     :return: Quantiles, of the same shape
     """
-    w = (-th.log(4 * probability * (1 - probability))).clamp(max=MAX_W)
-    ratio = th.where(w < 5, _polynomial(w - 2.5, CENTRE), _polynomial(w.sqrt() - 3, TAIL))
+    w = -th.log((4 * probability * (1 - probability)).clamp(min=math.exp(-MAX_W)))
+    # The clamp keeps the gradient of the root, of what is not chosen, finite
+    ratio = th.where(w < 5, _polynomial(w - 2.5, CENTRE), _polynomial(w.clamp(min=5).sqrt() - 3, TAIL))
     return math.sqrt(2) * (2 * probability - 1) * ratio
 
 

@@ -189,11 +189,16 @@ def test_targets_move_by_tau():
 def test_clips_the_global_norm(max_grad_norm):
     model = DSPG("MlpPolicy", "Pendulum-v1", max_grad_norm=max_grad_norm, **TINY).learn(10)
     model.train(1, 16)
-    clipped = th.stack([parameter.grad.norm() for parameter in model.actor.parameters()]).norm().item()
+    clipped, of_critic = (
+        th.stack([parameter.grad.norm() for parameter in network.parameters()]).norm().item()
+        for network in (model.actor, model.critic)
+    )
     # The log has the norm before
     before = model.logger.name_to_value["train/actor_grad_norm"]
     assert clipped == pytest.approx(before if max_grad_norm is None else min(before, max_grad_norm), rel=1e-4)
     assert before > 1e-2
+    # The critic's is not clipped
+    assert of_critic == pytest.approx(model.logger.name_to_value["train/critic_grad_norm"], rel=1e-4) and of_critic > 1e-2
 
 
 def test_learning_rates():

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch as th
 
@@ -7,7 +9,9 @@ OPERATORS = th.ops.sb3_maxent
 
 
 @pytest.mark.skipif(not ONEDNN, reason="PyTorch was built without oneDNN")
-@pytest.mark.parametrize("bias", [None, th.randn(7)])
+@pytest.mark.parametrize(
+    "bias", [None, th.randn(7), th.randn(7, 2)[:, 0], th.randn(1).expand(7)], ids=["no", "one", "strided", "expanded"]
+)
 @pytest.mark.parametrize(
     "weight", [th.randn(7, 5), th.randn(5, 7).t(), th.randn(7, 9)[:, 2:7]], ids=["rows", "columns", "some"]
 )
@@ -26,6 +30,17 @@ def test_lower_median(n_columns, dtype):
     assert th.equal(lower_median(values), values.median(dim=1).values)
     assert th.equal(lower_median(values.t().contiguous().t()), values.median(dim=1).values)
     th.library.opcheck(OPERATORS.lower_median, (values,))
+
+
+def test_lower_median_of_other_numbers():
+    values = th.tensor([[1, math.nan, 2, 3], [4, 1, 3, 2], [math.inf, math.inf, 1, 2]])
+    assert th.equal(lower_median(values).nan_to_num(9, posinf=8), values.median(dim=1).values.nan_to_num(9, posinf=8))
+    assert lower_median(values)[:2].nan_to_num(9).tolist() == [9, 2]
+    assert th.equal(lower_median(values[1:].bfloat16()), values[1:].bfloat16().median(dim=1).values)
+    # Its gradient is that of the median
+    values = th.randn(3, 4, requires_grad=True)
+    gradient, expected = (th.autograd.grad(each.sum(), values)[0] for each in (lower_median(values), values.median(1).values))
+    assert th.equal(gradient, expected) and gradient.sum() == 3
 
 
 def test_store_changes_nothing_and_is_not_elided():
