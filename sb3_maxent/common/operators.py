@@ -7,7 +7,7 @@ To a compiler they are opaque: their arguments are stored, and so is what they r
 import numpy as np
 import torch as th
 
-# PyTorch multiplies in float32 with MKL, which takes twice as long as oneDNN on processors that are not Intel's
+# PyTorch multiplies in float32 with MKL, which takes twice as long as oneDNN on an AMD EPYC, see benchmarks/README.md
 ONEDNN = th.backends.mkldnn.is_available()
 LIBRARY = th.library.Library("sb3_maxent", "FRAGMENT")
 
