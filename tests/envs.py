@@ -1,10 +1,13 @@
 """Small environments with known answers."""
 
 import copy
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+
+BOX, ACTIONS = spaces.Box(-1, 1, (3,)), spaces.Box(-2, 1, (2,))
 
 
 class QuadraticBandit(gym.Env):
@@ -98,3 +101,36 @@ class RandomEnv(gym.Env):
 
     def compute_reward(self, achieved_goal, desired_goal, info):
         return -np.abs(achieved_goal - desired_goal).sum(axis=-1)
+
+
+class FuzzEnv(gym.Env):
+    """
+    Gives chosen rewards one after the other, and sampled and scaled observations. Refuses actions outside of its space.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param rewards: Rewards
+    :param scale: Factor of observations of floats
+    """
+
+    def __init__(self, observation_space: Any = BOX, action_space: Any = ACTIONS, rewards: Any = (1.0,), scale: float = 1.0):
+        self.observation_space, self.action_space = observation_space, action_space
+        self.rewards, self.scale, self.n_steps = rewards, scale, 0
+        # A model without a seed leaves them as they are
+        for space in (observation_space, action_space):
+            space.seed(0)
+
+    def observation(self):
+        with np.errstate(all="ignore"):
+            value = self.observation_space.sample()
+            return value if self.scale == 1.0 else (value * self.scale).astype(np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), f"{action} is outside"
+        self.n_steps += 1
+        reward = self.rewards[self.n_steps % len(self.rewards)]
+        return self.observation(), reward, self.n_steps % 3 == 0, self.n_steps % 4 == 0, {}

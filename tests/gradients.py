@@ -1,6 +1,7 @@
-"""Which networks an update moves."""
+"""Parts of an update on their own: which networks it moves, and the soft value of next states."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch as th
 from torch import nn
@@ -36,3 +37,19 @@ def descend(network: nn.Module, loss: th.Tensor) -> None:
     network.optimizer.zero_grad()
     loss.backward()
     network.optimizer.step()
+
+
+def next_value(model: Any, observations: Any, noise: Any, ent_coef: th.Tensor) -> th.Tensor:
+    """
+    Soft value of next states, as an update computes it.
+
+    :param model: The model
+    :param observations: Next observations
+    :param noise: ``UpdateNoise.next_actions``
+    :param ent_coef: Entropy coefficient
+    :return: Soft value, shape (batch, 1)
+    """
+    with th.no_grad():
+        samples = model._next_samples(observations, noise)
+        predictions = model.critic_target.predictions(model.critic_target.embed(observations), samples.actions)
+        return model._next_value(predictions, samples, ent_coef)

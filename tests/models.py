@@ -204,7 +204,7 @@ REFUSED_BY_SB3: Refused = {
 }
 # What does not go together, with the error
 REFUSED: dict[str, Refused] = {
-    "DSPG": {**REFUSED_BY_SB3, ("Discrete",): (AssertionError, "only supports .*Box.* as action spaces but Discrete")},
+    "DSPG": {**REFUSED_BY_SB3, ("Discrete",): (ValueError, "DSPG learns Box actions. SoftQLearning learns Discrete")},
     "SoftQLearning": {
         **REFUSED_BY_SB3,
         ("gSDE",): (TypeError, "unexpected keyword argument 'use_sde'"),

@@ -82,7 +82,7 @@ dict_observations = st.dictionaries(
 all_observations = mostly(observations | dict_observations.map(spaces.Dict), odd_observations)
 odd_actions = st.one_of(
     boxes((np.float32,), odd_shapes),
-    boxes((np.float16, np.int8, np.uint8)),
+    boxes((np.float16, np.int8, np.uint8, np.int64)),
     boxes((np.float32,), infinite=True),
     st.builds(spaces.Discrete, st.integers(1, 3), start=st.integers(1, 3)),
     st.sampled_from([spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2), spaces.Tuple([spaces.Discrete(2)])]),
@@ -95,7 +95,7 @@ all_actions = mostly(normal_boxes | action_boxes | discretes, odd_actions)
 junk = st.sampled_from([None, "", "x", [1], {}, b"1", 1j, object()])
 not_numbers = junk | st.booleans() | st.sampled_from([NAN, INF, -INF, HUGE])
 not_counts = junk | st.booleans() | st.sampled_from([NAN, INF, -INF]) | st.integers(-5, 0) | st.floats(0, 4)
-not_flags = junk | st.sampled_from([0, 1, "True"])
+not_flags = junk | st.sampled_from([2, "True"])
 not_fractions = not_numbers | st.floats(1.0, 1e6, exclude_min=True) | st.floats(-1e6, 0.0, exclude_max=True)
 not_rates = st.sampled_from(
     [-1e-3, NAN, INF, -INF, 1e39, HUGE, "", "lin_", "lin_-1", "x", [1], True, lambda p: None, lambda p: -p]
@@ -107,20 +107,17 @@ rates = st.one_of(
 noises = st.builds(NormalActionNoise, st.just(np.zeros(2)), st.floats(0, 100).map(lambda sigma: sigma * np.ones(2)))
 not_noises = st.sampled_from(
     [
-        *("x", 1, object()),
-        *(NormalActionNoise(np.zeros(n), np.ones(n)) for n in (3, 4)),
-        NormalActionNoise(np.zeros((2, 2)), np.ones((2, 2))),
-        NormalActionNoise(np.array([0.0, NAN]), np.ones(2)),
-        NormalActionNoise(np.zeros(2), -np.ones(2)),
+        *(NormalActionNoise(np.zeros(n), np.ones(n)) for n in (3, 4, (2, 2))),
         OrnsteinUhlenbeckActionNoise(np.zeros(3), np.ones(3)),
     ]
 )
+nothing: st.SearchStrategy = st.nothing()
 
-# Values with a meaning, and without one; for actions of shape (2,)
+# Values that train, and those that are refused by name; for actions of shape (2,)
 SHARED: dict[str, tuple[st.SearchStrategy, st.SearchStrategy]] = {
     "learning_rate": (rates, not_rates | st.none()),
     "buffer_size": (st.integers(1, 50), not_counts),
-    "learning_starts": (st.integers(0, 8) | st.floats(0, 8), not_numbers | st.integers(-5, -1)),
+    "learning_starts": (st.integers(-3, 8) | st.floats(0, 8), not_numbers),
     "batch_size": (st.integers(1, 6), not_counts),
     "tau": (st.floats(0, 1) | st.sampled_from([0, 1]), not_fractions),
     "gamma": (st.floats(0, 1) | st.sampled_from([0, 1]), not_fractions),
@@ -131,13 +128,10 @@ SHARED: dict[str, tuple[st.SearchStrategy, st.SearchStrategy]] = {
     ),
     "gradient_steps": (st.integers(-1, 3), junk | st.integers(-5, -2) | st.floats() | st.booleans()),
     "action_noise": (st.none() | noises, not_noises),
-    "replay_buffer_class": (
-        st.sampled_from([None, ReplayBuffer, NStepReplayBuffer]),
-        st.sampled_from(["ReplayBuffer", 1, RolloutBuffer, dict]),
-    ),
+    "replay_buffer_class": (st.sampled_from([None, ReplayBuffer, NStepReplayBuffer]), nothing),
     "replay_buffer_kwargs": (
         st.none() | st.fixed_dictionaries({}, optional={"handle_timeout_termination": st.booleans()}),
-        st.sampled_from(["x", 1, [1], {"foo": 1}, {"device": "cpu"}, {1: 2}]),
+        nothing,
     ),
     "optimize_memory_usage": (st.booleans(), not_flags),
     "n_steps": (st.integers(1, 5), not_counts),
@@ -148,13 +142,13 @@ SHARED: dict[str, tuple[st.SearchStrategy, st.SearchStrategy]] = {
         st.sampled_from([0, -1, NAN, "5", [1], 1j, False, -INF]),
     ),
     "compile": (st.just(False), not_flags),
-    "stats_window_size": (st.integers(1, 5), not_counts),
-    "tensorboard_log": (st.none(), st.sampled_from([1, 1.5, [1], True])),
-    "verbose": (st.just(0), junk | st.sampled_from([-1, 1.5])),
-    "seed": (st.none() | st.integers(0, 2**32 - 1), st.sampled_from([-1, 2**32, 1.5, "0", [1], True, NAN])),
-    "device": (st.sampled_from(["cpu", "auto", th.device("cpu")]), st.sampled_from(["gpu", "", None, "meta", [1], 1.5])),
-    "policy_kwargs": (st.just({"net_arch": [4]}), st.sampled_from(["x", 1, [1], {"foo": 1}, {1: 2}, {"action_space": 1}])),
-    "env": (st.just("given"), st.sampled_from([None, 1, object()])),
+    "stats_window_size": (st.none() | st.integers(1, 5), nothing),
+    "tensorboard_log": (st.none(), nothing),
+    "verbose": (st.just(0), nothing),
+    "seed": (st.none() | st.integers(0, 2**32 - 1) | st.integers(0, 9).map(np.int64), nothing),
+    "device": (st.sampled_from(["cpu", "auto", th.device("cpu")]), nothing),
+    "policy_kwargs": (st.just({"net_arch": [4]}), nothing),
+    "env": (st.just("given"), st.none()),
 }
 ARGUMENTS = {
     "DSPG": {
@@ -173,7 +167,7 @@ ARGUMENTS = {
         "baseline": (st.sampled_from(["loo", "none"]), not_numbers),
         "use_sde": (st.booleans(), not_flags),
         "use_sde_at_warmup": (st.booleans(), not_flags),
-        "sde_sample_freq": (st.integers(-1, 4), junk | st.integers(-5, -2) | st.floats()),
+        "sde_sample_freq": (st.integers(-5, 4), nothing),
         "policy": (
             st.sampled_from(["MlpPolicy", DSPGMlpPolicy]),
             st.sampled_from(["Mlp", None, 1, SACPolicy, SoftQMlpPolicy, nn.Module]),
@@ -198,29 +192,26 @@ ARGUMENTS = {
 not_layers = st.sampled_from([3, -4, 0.0, "0", None, [1], NAN, HUGE])
 widths = st.lists(st.integers(1, 5), min_size=1, max_size=3)
 SHARED_POLICY: dict[str, tuple[st.SearchStrategy, st.SearchStrategy]] = {
-    "net_arch": (
-        widths | st.fixed_dictionaries({"pi": widths, "qf": widths}),
-        st.sampled_from([1, "x", (4,), [0], [-1], [1.5], ["4"], [None], [True], {}, {"pi": [4]}, {"pi": [4], "qf": None}]),
-    ),
+    "net_arch": (widths | st.fixed_dictionaries({"pi": widths, "qf": widths}), nothing),
     "activation_fn": (
-        st.sampled_from([nn.ReLU, nn.Tanh, nn.ELU, nn.PReLU, functools.partial(nn.LeakyReLU, 0.1)]),
-        st.sampled_from(["relu", None, 1, nn.Linear, nn.GLU, nn.Flatten, th.relu, nn.ReLU(), object]),
+        st.sampled_from([nn.ReLU, nn.Tanh, nn.ELU, nn.PReLU, functools.partial(nn.LeakyReLU, 0.1), lambda: nn.Tanh()]),
+        nothing,
     ),
-    "n_critics": (st.integers(1, 3), not_counts),
+    "n_critics": (st.integers(1, 3), nothing),
     "action_layer": (st.sampled_from([0, -1]), not_layers),
     "evaluation_precision": (st.sampled_from(["float32", "bfloat16"]), not_numbers),
-    "normalize_images": (st.booleans(), not_flags),
-    "share_features_extractor": (st.booleans(), not_flags),
+    "normalize_images": (st.booleans(), nothing),
+    "share_features_extractor": (st.booleans(), nothing),
     "optimizer_class": (
         st.sampled_from([th.optim.Adam, th.optim.SGD, th.optim.RMSprop, th.optim.AdamW]),
-        st.sampled_from(["Adam", None, 1, nn.Linear, th.optim.LBFGS, th.optim.SparseAdam]),
+        nothing,
     ),
     "optimizer_kwargs": (
         st.none() | st.fixed_dictionaries({}, optional={"weight_decay": st.floats(0, 1), "maximize": st.booleans()}),
-        st.sampled_from(["x", 1, [1], {"lr": 1e-3}, {"foo": 1}, {1: 2}, {"weight_decay": "x"}, {"weight_decay": -1.0}]),
+        nothing,
     ),
     "features_extractor_class": (
-        st.just(FlattenExtractor),
+        st.sampled_from([FlattenExtractor, lambda observation_space: FlattenExtractor(observation_space)]),
         st.sampled_from(["x", None, 1, dict, CombinedExtractor, nn.Module]),
     ),
     "features_extractor_kwargs": (st.sampled_from([None, {}]), st.sampled_from(["x", 1, [1], {"foo": 1}, {1: 2}])),
@@ -230,9 +221,67 @@ POLICY_ARGUMENTS = {
         **SHARED_POLICY,
         "std_head": (st.sampled_from(["log_std", "sigmoid"]), not_numbers),
         "target_actor": (st.booleans(), not_flags),
-        "log_std_init": (st.floats(-80, 80), not_numbers | st.sampled_from([-81, 100.0])),
-        "use_expln": (st.booleans(), not_flags),
-        "clip_mean": (st.floats(-10, 1e30), not_numbers),
+        "log_std_init": (st.floats(-80, 80), nothing),
+        "use_expln": (st.booleans(), nothing),
+        "clip_mean": (st.floats(-10, 1e30), nothing),
     },
     "SoftQLearning": {**SHARED_POLICY, "noise_layer": (st.sampled_from([0, -1]), not_layers)},
+}
+
+# What SB3, NumPy and PyTorch refuse in their own words while the model is made
+NOT_A_MAPPING = (
+    r"object is not a mapping|must be a mapping|keywords must be strings|unexpected keyword argument|multiple values for"
+)
+NOT_CALLABLE = r"object is not callable|missing \d required positional|not a Module subclass|unexpected keyword argument"
+LEFT_TO_SB3: dict[str, tuple[st.SearchStrategy, str]] = {
+    "replay_buffer_class": (
+        st.sampled_from(["ReplayBuffer", 1, RolloutBuffer, dict]),
+        r"issubclass\(\) arg 1 must be a class|unexpected keyword argument|dict expected at most 1 argument",
+    ),
+    "replay_buffer_kwargs": (st.sampled_from(["x", 1, [1], {"foo": 1}, {"device": "cpu"}, {1: 2}]), NOT_A_MAPPING),
+    "verbose": (junk, "'>=' not supported between instances of"),
+    "seed": (
+        st.sampled_from([-1, 2**32, 1.5, "0", [1], NAN]),
+        r"Seed must be between 0 and 2\*\*32 - 1|object cannot be interpreted as an integer",
+    ),
+    "device": (
+        st.sampled_from(["gpu", "", None, [1], 1.5]),
+        "Expected one of cpu, cuda, .* gpu$|Device string must not be empty|invalid combination of arguments",
+    ),
+    "policy_kwargs": (st.sampled_from(["x", 1, [1], {"foo": 1}, {1: 2}, {"action_space": 1}]), NOT_A_MAPPING),
+    "env": (st.sampled_from([1, object()]), "not a Gymnasium environment"),
+    "net_arch": (
+        st.sampled_from([1, "x", (4,), [-1], [1.5], ["4"], [None], {}, {"pi": [4]}, {"pi": [4], "qf": None}]),
+        r"net_arch can only contain|negative dimension|must be tuple of ints|no key '(pi|qf)'|has no len\(\)",
+    ),
+    "activation_fn": (
+        st.sampled_from(["relu", None, 1, nn.Linear, th.relu, nn.ReLU(), object]),
+        NOT_CALLABLE + r"|missing 1 required positional",
+    ),
+    "n_critics": (
+        junk | st.sampled_from([0, -1, False, NAN, 1.5]),
+        "n_critics=|cannot be interpreted as an integer|empty parameter list|'<' not supported between",
+    ),
+    "optimizer_class": (st.sampled_from(["Adam", None, 1, nn.Linear]), NOT_CALLABLE),
+    "optimizer_kwargs": (
+        st.sampled_from(["x", 1, [1], {"lr": 1e-3}, {"foo": 1}, {1: 2}, {"weight_decay": "x"}, {"weight_decay": -1.0}]),
+        NOT_A_MAPPING + "|object is not iterable|'<=' not supported|Invalid weight_decay value",
+    ),
+}
+# In the first steps of ``learn``
+LATE_IN_SB3: dict[str, tuple[st.SearchStrategy, str]] = {
+    "action_noise": (
+        st.sampled_from(["x", 1, NormalActionNoise(np.zeros(2), -np.ones(2)), NormalActionNoise(np.zeros(2), np.ones(3))]),
+        "object has no attribute 'reset'|Expected base_noise to be|scale < 0|shape mismatch: objects cannot be broadcast",
+    ),
+    "stats_window_size": (
+        st.sampled_from(["", [1], {}, 1.5, NAN, -1]),
+        "an integer is required|maxlen must be non-negative",
+    ),
+    "tensorboard_log": (st.sampled_from([1, 1.5, [1], True]), "expected str, bytes or os.PathLike object"),
+    "activation_fn": (st.sampled_from([nn.GLU, nn.Flatten]), "shapes? |size"),
+    "optimizer_class": (
+        st.sampled_from([th.optim.LBFGS, th.optim.SparseAdam]),
+        "required positional argument: 'closure'|does not support dense gradients",
+    ),
 }

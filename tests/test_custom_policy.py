@@ -23,6 +23,11 @@ class OwnExtractor(BaseFeaturesExtractor):
         return self.network(observations)
 
 
+def modules(*networks):
+    """Without the actor of discrete actions, which has no parameters"""
+    return [network for network in networks if isinstance(network, nn.Module)]
+
+
 def widths(network):
     """Outputs of the linear layers, in order"""
     return [module.out_features for module in network.modules() if isinstance(module, nn.Linear)]
@@ -82,7 +87,7 @@ def test_custom_optimizer(variant, optimizer_class, optimizer_kwargs, expected, 
     model.save(tmp_path / "model")
     loaded = VARIANTS[variant].algorithm.load(tmp_path / "model")
     for each in (model, loaded):
-        for network in filter(None, (each.actor, each.critic)):
+        for network in modules(each.actor, each.critic):
             assert type(network.optimizer) is optimizer_class and network.optimizer.param_groups[0]["lr"] == 0.01
             assert {name: network.optimizer.defaults[name] for name in expected} == expected
 
@@ -94,7 +99,7 @@ def test_features_extractor(variant, share_features_extractor):
     if share_features_extractor and variant in BOX_VARIANTS:
         policy_kwargs["share_features_extractor"] = True
     model = check_learning(make_model(variant, policy_kwargs=policy_kwargs))
-    networks = list(filter(None, (model.actor, model.critic, model.critic_target)))
+    networks = modules(model.actor, model.critic, model.critic_target)
     assert all(isinstance(network.features_extractor, OwnExtractor) for network in networks)
     assert all(network.features_extractor.features_dim == 7 for network in networks)
 
@@ -111,7 +116,7 @@ def test_policy_classes(variant, tmp_path):
     model = check_learning(make_model(variant, policy=own))
     model.save(tmp_path / "model")
     assert type(VARIANTS[variant].algorithm.load(tmp_path / "model").policy).__name__ == "OwnPolicy"
-    with pytest.raises(ValueError, match="Policy LstmPolicy unknown"):
+    with pytest.raises(ValueError, match="policy='LstmPolicy': give one of MlpPolicy, CnnPolicy"):
         make_model(variant, policy="LstmPolicy")
 
 
@@ -125,6 +130,23 @@ def test_partial_classes(variant):
     }
     model = check_learning(make_model(variant, policy_kwargs=policy_kwargs))
     assert model.critic.optimizer.param_groups[0]["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize("activation_fn", [lambda: nn.PReLU(8), functools.partial(nn.LayerNorm, 8), lambda: nn.Tanh()])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_factories(variant, activation_fn, tmp_path):
+    """Functions in place of classes, and activations of a fixed width, as SB3's algorithms take them"""
+    policy_kwargs = {
+        "net_arch": [8, 8],
+        "optimizer_class": lambda parameters, lr: th.optim.SGD(parameters, lr=lr, momentum=0.5),
+        "features_extractor_class": lambda observation_space: OwnExtractor(observation_space, features_dim=4),
+        "activation_fn": activation_fn,
+    }
+    model = check_learning(make_model(variant, policy_kwargs=policy_kwargs, learning_rate=0.01))
+    assert model.critic.optimizer.param_groups[0]["momentum"] == 0.5 and model.critic.features_extractor.features_dim == 4
+    model.save(tmp_path / "model")
+    loaded = VARIANTS[variant].algorithm.load(tmp_path / "model")
+    assert all(th.equal(value, loaded.policy.state_dict()[name]) for name, value in model.policy.state_dict().items())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

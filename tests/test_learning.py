@@ -11,7 +11,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_maxent import SoftQLearning
-from sb3_maxent.functional import soft_value_discrete
 
 
 def train(algo: str, env: str, n_timesteps: int, seed: int, folder: Path, *options: str) -> Path:
@@ -68,7 +67,7 @@ def multi_goal_value(model, state: tuple[float, float], temperature: float = 10.
     with th.no_grad():
         q_values = model.critic.q_values(th.tensor([state]), actions)  # (1, n * n)
     cell = temperature * np.log(4 / n**2)
-    return (soft_value_discrete(q_values, temperature).item() + cell) / temperature
+    return (temperature * th.logsumexp(q_values / temperature, dim=1).item() + cell) / temperature
 
 
 def multi_goal(seed: int, folder: Path, *options: str) -> tuple[np.ndarray, list[float]]:

@@ -72,7 +72,7 @@ def test_predict_of_model_policy_and_actor(variant):
         assert np.array_equal(model.actor.predict(observation, deterministic=True)[0], expected)
     elif variant == "SoftQLearning":
         # The sampling network has no best action of its own
-        with pytest.raises(ValueError, match="deterministic=True chooses by Q-values"):
+        with pytest.raises(ValueError, match="deterministic=True chooses the action by its Q-value"):
             model.actor.predict(observation, deterministic=True)
     if variant in BOX_VARIANTS:
         sampled = [(th.manual_seed(0), each.predict(observation)[0])[1] for each in (model, model.policy, model.actor)]

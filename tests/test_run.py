@@ -194,9 +194,9 @@ def test_action_noise(variant, noise, n_envs):
 def test_no_learning_rate_moves_nothing(variant):
     """Not by way of the targets either, which follow what does not move"""
     model = make_model(variant, learning_rate=0.0, tau=0.5)
-    before, ent_coef = parameters_of(model.policy), model._current_ent_coef().clone()
+    before, ent_coef = parameters_of(model.policy), model.temperature.value.clone()
     model.learn(40)
-    assert model._n_updates == 20 and model._current_ent_coef().equal(ent_coef)
+    assert model._n_updates == 20 and model.temperature.value.equal(ent_coef)
     assert differing(before, parameters_of(model.policy)) == set()
 
 

@@ -36,7 +36,7 @@ def make_normalising(case, **arguments):
 def networks(model):
     """The trained networks, and their targets"""
     names = ("actor", "critic", "actor_target", "critic_target")
-    return {name: getattr(model, name) for name in names if getattr(model, name, None) is not None}
+    return {name: getattr(model, name) for name in names if isinstance(getattr(model, name, None), th.nn.Module)}
 
 
 def statistics(network):

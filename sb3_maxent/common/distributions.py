@@ -1,6 +1,7 @@
-"""Action distributions that are sampled many times per state."""
+"""Policy distributions that are sampled many times per state, and how they average over actions."""
 
 import math
+from collections.abc import Callable
 
 import torch as th
 from torch.nn import functional as F
@@ -8,13 +9,82 @@ from torch.nn import functional as F
 from sb3_maxent.functional import check_shapes
 
 
-class SquashedGaussian:
-    r"""
-    Diagonal Gaussian squashed by tanh: :math:`a = \tanh u`, :math:`u = \mu + \sigma \epsilon`.
+def draw_noise(
+    random: Callable[..., th.Tensor], batch_size: int, n_samples: int, n_components: int, device: th.device
+) -> th.Tensor:
+    """
+    Draw the noise of several samples per state.
 
-    DSPG needs four things of a policy distribution, and no gradient through a sample: ``sample`` turns noise into
-    variables without gradient, ``actions`` turns those into actions, ``log_prob`` gives their differentiable log density,
-    ``mode`` is the deterministic action.
+    Each component is contiguous in memory, so that the compiled sum over the components runs along the samples.
+
+    :param random: ``th.randn`` or ``th.rand``
+    :param batch_size: Number of states
+    :param n_samples: Number of samples per state
+    :param n_components: Number of components of a sample
+    :param device: Device
+    :return: Noise, not contiguous, shape (batch, samples, components)
+    """
+    return random(n_components, batch_size, n_samples, device=device).permute(1, 2, 0)
+
+
+class PolicyDistribution:
+    """
+    What DSPG needs of a policy distribution. A gradient through a sample is not needed.
+
+    The distribution chooses its expectation in :meth:`support`: the mean over samples by default, a weighted sum, or the
+    exact sum over all actions.
+    """
+
+    def sample(self, noise: th.Tensor) -> th.Tensor:
+        """
+        Turn noise into samples.
+
+        :param noise: Noise of the actor, not contiguous, shape (batch, samples, noise)
+        :return: Samples without gradient, shape (batch, samples, ...), for instance from before the squash
+        """
+        raise NotImplementedError
+
+    def actions(self, samples: th.Tensor) -> th.Tensor:
+        """
+        Turn samples into actions.
+
+        :param samples: Samples, shape (batch, samples, ...)
+        :return: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        """
+        raise NotImplementedError
+
+    def log_prob(self, samples: th.Tensor) -> th.Tensor:
+        """
+        Log density of the actions of samples, differentiable in the parameters of the distribution.
+
+        :param samples: Samples, shape (batch, samples, ...)
+        :return: Log density in nats, shape (batch, samples)
+        """
+        raise NotImplementedError
+
+    def mode(self) -> th.Tensor:
+        """
+        The deterministic action.
+
+        :return: Actions in [-1, 1], shape (batch, action), or numbers of actions, shape (batch,)
+        """
+        raise NotImplementedError
+
+    def support(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+        """
+        Samples and weights whose weighted sum is the expectation over the distribution.
+
+        :param noise: Noise of the actor, shape (batch, samples, noise)
+        :return: Samples, shape (batch, samples, ...), and their weights without gradient, shape (batch, samples), or ``None``
+            for the plain mean
+        """
+        return self.sample(noise), None
+
+
+class SquashedGaussian(PolicyDistribution):
+    r"""
+    Diagonal Gaussian squashed by tanh: :math:`a = \tanh u`, :math:`u = \mu + \sigma \epsilon`. Samples are :math:`u`.
+
     SB3's ``SquashedDiagGaussianDistribution`` has one sample per state, and recovers :math:`u` from a saturated action.
 
     Papers: https://arxiv.org/abs/1909.03198 (the authors' code squashes), https://arxiv.org/abs/1812.05905 (appendix C)
@@ -42,15 +112,14 @@ class SquashedGaussian:
         mean, std = self.mean.detach().unsqueeze(1), self.log_std.detach().exp().unsqueeze(1)  # (batch, 1, action)
         return th.addcmul(mean, std, noise)  # (batch, samples, action)
 
-    @staticmethod
-    def actions(pre_tanh: th.Tensor) -> th.Tensor:
+    def actions(self, samples: th.Tensor) -> th.Tensor:
         """
         Squash samples into actions.
 
-        :param pre_tanh: Pre-tanh samples, shape (batch, samples, action)
+        :param samples: Pre-tanh samples, shape (batch, samples, action)
         :return: Actions in [-1, 1], shape (batch, samples, action)
         """
-        return th.tanh(pre_tanh)
+        return th.tanh(samples)
 
     def mode(self) -> th.Tensor:
         """
@@ -60,20 +129,83 @@ class SquashedGaussian:
         """
         return th.tanh(self.mean)
 
-    def log_prob(self, pre_tanh: th.Tensor) -> th.Tensor:
+    def log_prob(self, samples: th.Tensor) -> th.Tensor:
         r"""
         Log density of actions, from the value before the squash: inverting tanh is meaningless at saturation.
 
         .. math:: \log \pi(a) = \log N(u; \mu, \sigma^2) - \sum_k \log(1 - \tanh^2 u_k)
 
-        :param pre_tanh: Pre-tanh samples, shape (batch, samples, action)
+        :param samples: Pre-tanh samples, shape (batch, samples, action)
         :return: Log density of the squashed actions in nats, shape (batch, samples)
         :raises ValueError: If the shape is wrong
         """
-        check_shapes((self.mean, "batch action"), (pre_tanh, "batch samples action"))
+        check_shapes((self.mean, "batch action"), (samples, "batch samples action"))
         mean, log_std = self.mean.unsqueeze(1), self.log_std.unsqueeze(1)  # (batch, 1, action)
-        standardised = (pre_tanh - mean) * th.exp(-log_std)  # (batch, samples, action)
+        standardised = (samples - mean) * th.exp(-log_std)  # (batch, samples, action)
         log_normal = -0.5 * standardised.square() - log_std - 0.5 * math.log(2 * math.pi)
         # log(1 - tanh(u)^2) without cancellation for any u
-        log_slope = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
+        log_slope = 2 * (math.log(2) - samples - F.softplus(-2 * samples))
         return (log_normal - log_slope).sum(dim=-1)  # (batch, samples)
+
+
+class Categorical(PolicyDistribution):
+    """
+    Distribution over a finite number of actions. Its expectation is the exact sum. Samples are numbers of actions.
+
+    :param logits: Logarithms of probabilities up to a constant per state, shape (batch, actions)
+    :raises ValueError: If the shape is wrong
+    """
+
+    def __init__(self, logits: th.Tensor):
+        check_shapes((logits, "batch actions"))
+        # An action that is ruled out, by a logit of minus infinity, adds nothing to an expectation: zero times a finite number
+        self.log_probs = F.log_softmax(logits, dim=1).clamp(min=th.finfo(logits.dtype).min)  # (batch, actions)
+
+    def sample(self, noise: th.Tensor) -> th.Tensor:
+        """
+        Invert the distribution function.
+
+        :param noise: Uniform noise in [0, 1), shape (batch, samples, 1)
+        :return: Numbers of actions, shape (batch, samples)
+        :raises ValueError: If the shape is wrong
+        """
+        check_shapes((self.log_probs, "batch actions"), (noise, "batch samples 1"))
+        # Without the last sum, which may round to less than the noise
+        bounds = self.log_probs.exp().cumsum(dim=1)[:, :-1].unsqueeze(1)  # (batch, 1, actions - 1)
+        return (noise >= bounds).sum(dim=2)  # (batch, samples)
+
+    def actions(self, samples: th.Tensor) -> th.Tensor:
+        """
+        Return the numbers of actions as they are.
+
+        :param samples: Numbers of actions, shape (batch, samples)
+        :return: The same
+        """
+        return samples
+
+    def log_prob(self, samples: th.Tensor) -> th.Tensor:
+        """
+        Log probability of actions.
+
+        :param samples: Numbers of actions, shape (batch, samples)
+        :return: Log probabilities, shape (batch, samples)
+        """
+        return self.log_probs.gather(1, samples)
+
+    def mode(self) -> th.Tensor:
+        """
+        The most probable action.
+
+        :return: Numbers of actions, shape (batch,)
+        """
+        return self.log_probs.argmax(dim=1)
+
+    def support(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """
+        All actions, weighted with their probabilities.
+
+        :param noise: Not used
+        :return: Numbers of all actions and their probabilities without gradient, shape (batch, actions) each
+        """
+        actions = th.arange(self.log_probs.shape[1], device=self.log_probs.device)
+        return actions.expand_as(self.log_probs), self.log_probs.detach().exp()

@@ -33,7 +33,7 @@ def keep_freed_memory() -> None:
     """
     Let the C library keep the memory of hidden layers that are freed after each update.
 
-    glibc gives blocks back to the system, and asks for their pages anew in the next update, when they are large in comparison
+    glibc gives blocks back to the system, and asks for their pages again in the next update, when they are large in comparison
     with the largest block freed so far, up to 32 MiB. So one of almost that size is freed here, without being touched. Without
     it the eager update of Soft Q-learning meets 5,000 page faults, a quarter of its time.
     """
@@ -61,6 +61,35 @@ def add_linear(state_part: th.Tensor, samples: th.Tensor, weight: th.Tensor, out
     return hidden  # (batch, samples, hidden)
 
 
+def per_sample(layers: nn.Sequential, samples: th.Tensor) -> th.Tensor:
+    """
+    Apply layers to each sample of each state.
+
+    A normalisation, or an activation with parameters, takes the second dimension for its channels. It sees one row per sample.
+
+    :param layers: Layers
+    :param samples: Their input, shape (batch, samples, inputs)
+    :return: Their output, shape (batch, samples, outputs)
+    """
+    for layer in layers:
+        # The usual layers first: to look for parameters takes longer than to apply a small layer
+        if isinstance(layer, (nn.Linear, nn.ReLU)) or not (isinstance(layer, nn.BatchNorm1d) or has_state(layer)):
+            samples = layer(samples)
+        else:
+            samples = layer(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
+    return samples
+
+
+def has_state(layer: nn.Module) -> bool:
+    """
+    Whether a layer has parameters or buffers.
+
+    :param layer: Layer
+    :return: Whether it has
+    """
+    return any(next(tensors, None) is not None for tensors in (layer.parameters(), layer.buffers()))
+
+
 class NarrowLinear(nn.Linear):
     """
     Linear layer with few outputs.
@@ -79,7 +108,7 @@ class NarrowLinear(nn.Linear):
         """
         if not th.compiler.is_compiling() or self.out_features > MAX_WRITTEN_OUT:
             return super().forward(input)
-        # Each output on its own in memory, as in ``updates.draw``
+        # Each output contiguous in memory, as in ``draw_noise``
         return th.stack([(input * row).sum(dim=-1) for row in self.weight]).movedim(0, -1) + self.bias
 
 

@@ -1,14 +1,29 @@
 """
-Operators that compiled updates are made of, see :mod:`sb3_maxent.common.compilation`.
+Everything of PyTorch's compiler that is not public, imported only when an update is compiled.
 
-To a compiler they are opaque: their arguments are stored, and so is what they return. None has a gradient.
+A name that another version of PyTorch does not have raises ImportError or AttributeError here, and
+:mod:`sb3_maxent.common.compilation` then leaves the update eager. The operators are opaque to the compiler: it stores their
+arguments and what they return. None has a gradient.
 """
 
-import numpy as np
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
 import torch as th
+import torch._functorch.config as functorch_config
+from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+from torch.fx import Graph, Node
+
+from sb3_maxent.functional import lower_median
 
 # PyTorch multiplies in float32 with MKL, which takes twice as long as oneDNN on an AMD EPYC, see benchmarks/README.md
 ONEDNN = th.backends.mkldnn.is_available()
+ONEDNN_LINEAR = th.ops.mkldnn._linear_pointwise if ONEDNN else None
+# Multiplications in a matrix product from which another library is worth a call through Python
+MIN_MULTIPLICATIONS = 2**22
+# Inductor stores what many later operations read or what took many to compute: here a hidden layer of all samples
+THRESHOLDS = ("realize_opcount_threshold", "realize_acc_reads_threshold", "realize_reads_threshold")
 LIBRARY = th.library.Library("sb3_maxent", "FRAGMENT")
 
 LIBRARY.define("linear(Tensor input, Tensor weight, Tensor? bias) -> Tensor")
@@ -23,7 +38,7 @@ def _linear(input: th.Tensor, weight: th.Tensor, bias: th.Tensor | None) -> th.T
         weight = weight.contiguous()
     # It reads the bias as if it were contiguous
     bias = None if bias is None else bias.contiguous()
-    return th.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    return ONEDNN_LINEAR(input, weight, bias, "none", [], "")  # type: ignore[misc]
 
 
 @th.library.register_fake("sb3_maxent::linear", lib=LIBRARY)
@@ -33,12 +48,7 @@ def _linear_fake(input: th.Tensor, weight: th.Tensor, bias: th.Tensor | None) ->
 
 @th.library.impl(LIBRARY, "lower_median", "CompositeExplicitAutograd")
 def _lower_median(values: th.Tensor) -> th.Tensor:
-    if values.device.type != "cpu" or values.dtype not in (th.float32, th.float64):
-        return values.median(dim=1).values
-    # NumPy's selection is vectorised: four to ten times as fast. To it NaN is the largest number, to PyTorch the median
-    middle = (values.shape[1] - 1) // 2
-    medians = np.partition(values.numpy(), middle, axis=1)[:, middle]
-    return th.from_numpy(np.where(np.isnan(values.numpy()).any(axis=1), np.nan, medians).astype(medians.dtype))
+    return lower_median(values)
 
 
 @th.library.register_fake("sb3_maxent::lower_median", lib=LIBRARY)
@@ -56,26 +66,81 @@ def _store_fake(tensor: th.Tensor) -> th.Tensor:
     return th.empty_like(tensor)
 
 
-def lower_median(values: th.Tensor) -> th.Tensor:
+class OperatorPass(CustomGraphPass):
     """
-    Median of each row, of an even number of values the lower one.
-
-    :param values: Values, shape (rows, columns)
-    :return: Medians, shape (rows,)
+    Lets oneDNN compute the large matrix products of a graph, of the losses and of their gradients, and NumPy the medians.
     """
-    if values.requires_grad and th.is_grad_enabled():
-        return values.median(dim=1).values
-    return th.ops.sb3_maxent.lower_median(values.detach())
+
+    def __call__(self, graph: Graph) -> None:
+        """
+        :param graph: Graph of ATen operators, changed in place
+        """
+        for node in graph.nodes:
+            if node.target in (th.ops.aten.mm.default, th.ops.aten.addmm.default) and self._gains(node):
+                self._replace_product(graph, node)
+            elif node.target is th.ops.aten.median.dim and self._is_lower_median(node):
+                self._replace_median(graph, node)
+
+    @staticmethod
+    def _replace_product(graph: Graph, node: Node) -> None:
+        *bias, left, right = node.args
+        with graph.inserting_before(node):
+            weight = graph.call_function(th.ops.aten.permute.default, (right, [1, 0]))
+            weight.meta["val"] = right.meta["val"].t()  # type: ignore[union-attr]
+            product = graph.call_function(th.ops.sb3_maxent.linear.default, (left, weight, bias[0] if bias else None))
+        product.meta.update(node.meta)
+        node.replace_all_uses_with(product)
+        graph.erase_node(node)
+
+    @staticmethod
+    def _replace_median(graph: Graph, node: Node) -> None:
+        for values in list(node.users):
+            with graph.inserting_before(values):
+                median = graph.call_function(th.ops.sb3_maxent.lower_median.default, (node.args[0],))
+            median.meta.update(values.meta)
+            values.replace_all_uses_with(median)
+            graph.erase_node(values)
+        graph.erase_node(node)
+
+    @staticmethod
+    def _is_lower_median(node: Node) -> bool:
+        """Whether a node computes the medians of rows, as :func:`~sb3_maxent.functional.lower_median`, without their places"""
+        values = node.args[0].meta["val"]  # type: ignore[union-attr]
+        of_rows = values.dim() == 2 and node.args[1:] in ((1,), (-1,)) and not node.kwargs
+        return of_rows and values.device.type == "cpu" and all(user.args[1] == 0 for user in node.users)
+
+    @staticmethod
+    def _gains(node: Node) -> bool:
+        *bias, left, right = (each.meta["val"] for each in node.args)  # type: ignore[union-attr]
+        if not ONEDNN or left.device.type != "cpu" or left.dtype != th.float32:
+            return False
+        # A sum with a matrix, a bias for all outputs together, or a factor has another form
+        if node.kwargs or any(each.shape != right.shape[1:] for each in bias):
+            return False
+        return left.numel() * right.shape[1] >= MIN_MULTIPLICATIONS
+
+    def uuid(self) -> Any:
+        """
+        :return: What the cache of compiled graphs knows this class by
+        """
+        return get_hash_for_files((__file__,))
 
 
-def store(tensor: th.Tensor) -> th.Tensor:
+def inductor_options() -> dict[str, Any]:
     """
-    Keep a compiler from computing a tensor anew for each of its readers.
+    Options of ``torch.compile``.
 
-    Compiled code does not store what it can compute from stored tensors in one loop: the hidden units that read actions would
-    each compute them, hundreds of times.
-
-    :param tensor: Tensor without gradient
-    :return: The same
+    :return: Options by name
     """
-    return th.ops.sb3_maxent.store(tensor) if th.compiler.is_compiling() else tensor
+    return {**dict.fromkeys(THRESHOLDS, 10_000), "post_grad_custom_post_pass": OperatorPass()}
+
+
+def compile_gradient_at_once() -> AbstractContextManager:
+    """
+    Let the compiler compile the gradient together with the function. Otherwise it does so at the first ``backward``, which
+    another thread may disturb.
+
+    :return: Context in which to call the compiled function
+    """
+    names: Iterable[str] = ("force_non_lazy_backward_lowering",)
+    return functorch_config.patch({name: True for name in names if hasattr(functorch_config, name)})

@@ -1,6 +1,6 @@
-"""What the policy classes of the algorithms share: the critics and the optimizer."""
+"""What the policy classes of the algorithms share: actors and critics for many actions per state."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -8,9 +8,50 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import SACPolicy
+from torch import nn
 
-from sb3_maxent.common.critics import MultiActionCritic
-from sb3_maxent.common.sb3_arguments import check_policy_arguments
+from sb3_maxent.common.critics import MultiActionCritic, batch_size_of
+from sb3_maxent.common.distributions import draw_noise
+from sb3_maxent.common.errors import finite
+from sb3_maxent.common.updates import optimized
+
+
+class SampledActor:
+    """What actors share: several actions per state, made from noise. A mixin."""
+
+    # Components of the noise that one action takes
+    noise_dim: int
+    device: th.device
+
+    def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
+        """
+        Draw the noise of several actions per state. Override it for other noise than standard normal.
+
+        :param batch_size: Number of states
+        :param n_samples: Number of actions per state
+        :return: Noise, not contiguous, shape (batch, samples, ``noise_dim``)
+        """
+        return draw_noise(th.randn, batch_size, n_samples, self.noise_dim, self.device)
+
+    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
+        """
+        Turn noise into actions.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Noise as :meth:`draw_noise` draws it, shape (batch, samples, ``noise_dim``)
+        :return: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        """
+        raise NotImplementedError
+
+    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
+        """
+        Draw several actions per state.
+
+        :param obs: Observations, shape (batch, ...)
+        :param n_samples: Number of actions per state
+        :return: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        """
+        return self.actions_from_noise(obs, self.draw_noise(batch_size_of(obs), n_samples))
 
 
 class MaxEntPolicy(SACPolicy):
@@ -23,13 +64,17 @@ class MaxEntPolicy(SACPolicy):
     :param action_layer: Hidden layer of the critic that the action enters: 0 next to the features, as in SB3,
         -1 (default) the last one. The later, the cheaper are many actions per state.
     :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that one in bfloat16 where no gradient is
-        needed, see :class:`~sb3_maxent.common.critics.QNetwork`
+        needed, see :class:`~sb3_maxent.common.q_network.QNetwork`
     :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Its arguments except the learning rate; Adam is fused unless they say otherwise
     :param kwargs: Arguments of SB3's ``SACPolicy``: ``net_arch``, ``activation_fn``, ``n_critics``, ...
-    :raises ValueError: If an argument has no meaning
+    :raises ValueError: If an argument has no meaning, or actor, critic and target have parameters in common
     """
 
+    # Override them to train another actor or critic
+    actor_class: ClassVar[Any]
+    critic_class: ClassVar[type[MultiActionCritic]] = MultiActionCritic
+    actor: Any
     critic: MultiActionCritic  # type: ignore[assignment]
     critic_target: MultiActionCritic  # type: ignore[assignment]
 
@@ -45,7 +90,6 @@ class MaxEntPolicy(SACPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
-        check_policy_arguments({"optimizer_class": optimizer_class, "optimizer_kwargs": optimizer_kwargs, **kwargs})
         if optimizer_class is th.optim.Adam and not {"fused", "foreach"} & set(optimizer_kwargs or {}):
             # One kernel for all parameters instead of a dozen for each
             optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
@@ -60,6 +104,44 @@ class MaxEntPolicy(SACPolicy):
             **kwargs,
         )
 
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.actor = self.make_actor()
+        shared = self.actor.features_extractor if self.share_features_extractor else None
+        self.critic = self.make_critic(shared)
+        self.critic_target = self.critic
+        if self.critic_class.has_target:
+            self.critic_target = self.make_critic()
+            self.critic_target.load_state_dict(self.critic.state_dict())
+            self.critic_target.set_training_mode(False)
+        # The actor loss alone trains a shared extractor
+        parameters = [
+            parameter for name, parameter in self.critic.named_parameters() if not (shared and "features_extractor" in name)
+        ]
+        self.critic.optimizer = self._make_optimizer(parameters, lr_schedule)
+        # The softmax of Q-values has no parameters
+        if isinstance(self.actor, nn.Module):
+            self.actor.optimizer = self._make_optimizer(list(self.actor.parameters()), lr_schedule)
+        self._check_disjoint()
+
+    def _make_optimizer(self, parameters: list[nn.Parameter], lr_schedule: Schedule) -> Any:
+        return self.optimizer_class(parameters, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _check_disjoint(self) -> None:
+        """
+        Check that no two networks have a parameter in common: it would follow the gradient of both.
+
+        :raises ValueError: If they have
+        """
+        networks: tuple[Any, ...] = (self.actor, self.critic)
+        trained = [optimized(network.optimizer) for network in networks if network.optimizer is not None]
+        target: list[th.Tensor] = [] if self.critic_target is self.critic else [*self.critic_target.parameters()]
+        addresses = [id(parameter) for group in (*trained, target) for parameter in group]
+        if len(addresses) != len(set(addresses)):
+            raise ValueError(
+                "policy_kwargs: actor, critic and target critic have parameters in common, because a module was given where "
+                "a class and its arguments are needed. share_features_extractor=True shares an extractor of actor and critic"
+            )
+
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         try:
             return super().make_features_extractor()
@@ -71,7 +153,7 @@ class MaxEntPolicy(SACPolicy):
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> MultiActionCritic:  # type: ignore[override]
         critic_kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
-        critic = MultiActionCritic(
+        critic = self.critic_class(
             **critic_kwargs, action_layer=self.action_layer, evaluation_precision=self.evaluation_precision
         )
         return critic.to(self.device)
@@ -81,30 +163,13 @@ class MaxEntPolicy(SACPolicy):
         Turn actions of the networks into those of the environment.
 
         :param scaled_action: Actions in [-1, 1]
-        :return: Actions in the box, where rounding could leave it
+        :return: Actions in the box, where rounding could leave it, and of its type
+        :raises NonFiniteError: If one is NaN or infinite
         """
-        action, box = super().unscale_action(scaled_action), self.action_space
-        return np.minimum(np.maximum(action, box.low), box.high)  # type: ignore[attr-defined]
-
-    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
-        """
-        Draw several actions per state.
-
-        :param obs: Observations, shape (batch, ...)
-        :param n_samples: Number of actions per state
-        :return: Actions in [-1, 1], shape (batch, samples, action)
-        """
-        return self.actor.sample_actions(obs, n_samples)  # type: ignore[operator]
-
-    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
-        """
-        Turn noise into actions.
-
-        :param obs: Observations, shape (batch, ...)
-        :param noise: Standard normal noise, shape (batch, samples, noise)
-        :return: Actions in [-1, 1], shape (batch, samples, action)
-        """
-        return self.actor.actions_from_noise(obs, noise)  # type: ignore[operator]
+        action, box = super().unscale_action(finite(scaled_action, "action")), self.action_space
+        if box.dtype.kind != "f":  # type: ignore[union-attr]
+            action = np.rint(action)
+        return np.minimum(np.maximum(action, box.low), box.high).astype(box.dtype)  # type: ignore[attr-defined]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

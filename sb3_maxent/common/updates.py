@@ -1,86 +1,28 @@
-"""What goes into an update, what comes out of its losses, and the step with their gradients."""
-
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+"""How parameters move: a step of an optimizer, and a target network that follows its source."""
 
 import torch as th
-
-
-class UpdateNoise(NamedTuple):
-    """
-    Everything random in one update, drawn before it.
-
-    :param next_actions: Noise of the actions in the critic target: a tensor, or several in a tuple
-    :param actions: Noise of the actions in the actor loss, shape (batch, samples, noise)
-
-    The noise is not contiguous, see :func:`draw`.
-    """
-
-    next_actions: Any
-    actions: Any
-
-
-class Losses(NamedTuple):
-    """
-    Losses of one update, and what is logged or learned from besides.
-
-    :param critic: Loss of the critic, a scalar
-    :param q_mean: Mean Q-value of the first critic, without gradient
-    :param actor: Loss of the actor, a scalar, ``None`` without an actor
-    :param log_prob: Log probabilities of the policy's actions without gradient, shape (batch, samples), or their means,
-        shape (batch, 1), ``None`` for a policy without a density
-    """
-
-    critic: th.Tensor
-    q_mean: th.Tensor
-    actor: th.Tensor | None
-    log_prob: th.Tensor | None
-
-
-def draw(random: Callable[..., th.Tensor], batch_size: int, n_samples: int, n_components: int, device: th.device) -> th.Tensor:
-    """
-    Noise of several samples per state. In memory each component is on its own, so that sums over them run along the samples.
-
-    :param random: ``th.randn`` or ``th.rand``
-    :param batch_size: Number of states
-    :param n_samples: Number of samples per state
-    :param n_components: Number of components of a sample
-    :param device: Device
-    :return: Noise, shape (batch, samples, components)
-    """
-    return random(n_components, batch_size, n_samples, device=device).permute(1, 2, 0)
+from stable_baselines3.common.utils import get_parameters_by_name
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def optimized(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
     """
+    Parameters of an optimizer.
+
     :param optimizer: Optimizer
     :return: Its parameters
     """
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def check_disjoint(*groups: Iterable[th.Tensor]) -> None:
+def gradient_step(optimizer: th.optim.Optimizer, max_grad_norm: float | None = None) -> th.Tensor:
     """
-    Check that no two networks have a parameter in common, which would follow the gradient of both.
-
-    :param groups: Parameters of each network
-    :raises ValueError: If they have
-    """
-    addresses = [id(parameter) for group in groups for parameter in group]
-    if len(addresses) != len(set(addresses)):
-        raise ValueError(
-            "policy_kwargs: actor, critic and target critic have parameters in common, because a module was given where a "
-            "class and its arguments are needed. share_features_extractor=True shares an extractor of actor and critic"
-        )
-
-
-def step(optimizer: th.optim.Optimizer, max_grad_norm: float | None = None) -> th.Tensor:
-    """
-    Step of an optimizer with the gradients that are there.
+    Clip the gradients and step the optimizer.
 
     :param optimizer: Optimizer
     :param max_grad_norm: Largest norm of the gradient over all parameters, ``None`` not to clip
-    :return: Norm before the clip
+    :return: Norm before the clip, a scalar
     """
     parameters = [parameter for parameter in optimized(optimizer) if parameter.grad is not None]
     norm = th.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
@@ -88,3 +30,30 @@ def step(optimizer: th.optim.Optimizer, max_grad_norm: float | None = None) -> t
         th.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     optimizer.step()
     return norm
+
+
+class TargetUpdate:
+    """
+    Moves a target network towards its source.
+
+    :param source: The trained network
+    :param target: Its slowly moving copy
+    """
+
+    def __init__(self, source: nn.Module, target: nn.Module):
+        # Listed once per call of ``train``: walking through the modules costs more than moving the tensors
+        self.source: list[th.Tensor] = list(source.parameters())
+        self.target: list[th.Tensor] = list(target.parameters())
+        self.source_stats, self.target_stats = (get_parameters_by_name(module, ["running_"]) for module in (source, target))
+
+    @th.no_grad()
+    def __call__(self, tau: float) -> None:
+        """
+        Update the target network.
+
+        :param tau: Soft update coefficient: 0 leaves the target as it is, 1 copies the source
+        """
+        get_ema_multi_avg_fn(1 - tau)(self.target, self.source, 1)
+        # Running statistics of batch normalisation are copied, see SB3 issue 996
+        for target, source in zip(self.target_stats, self.source_stats, strict=True):
+            target.copy_(source)

@@ -8,14 +8,13 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
+from torch import nn
 
-from sb3_maxent.common.arguments import check_count
+from sb3_maxent.common.checks import check_count
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
-from sb3_maxent.common.operators import store
-from sb3_maxent.common.targets import TargetUpdate
-from sb3_maxent.common.updates import UpdateNoise, draw
-from sb3_maxent.dspg.policies import Actor, CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
-from sb3_maxent.functional import score_function_loss, soft_value
+from sb3_maxent.common.types import ActionSamples, UpdateNoise
+from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
+from sb3_maxent.functional import expectation, score_function_loss
 from sb3_maxent.functional.policy_gradients import BASELINES
 
 
@@ -52,8 +51,8 @@ class DSPG(MaxEntAlgorithm):
     :param replay_buffer_kwargs: Keyword arguments of the replay buffer
     :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer
     :param n_steps: When larger than 1, use n-step returns (with the NStepReplayBuffer) for the critic.
-        Only used when ``replay_buffer_class`` is ``None``, and not supported for Dict observation spaces yet.
-        With a custom ``replay_buffer_class``, pass ``replay_buffer_kwargs={"n_steps": ..., "gamma": ...}`` instead.
+        Not supported for Dict observation spaces yet. Refused with a ``replay_buffer_class``, unless its
+        ``replay_buffer_kwargs`` has the same ``n_steps``.
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
         ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2.1e-9 and 2.2e4
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
@@ -80,6 +79,7 @@ class DSPG(MaxEntAlgorithm):
     :raises ValueError: If an argument has no meaning
     """
 
+    supported_action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Box,)
     policy_base = DSPGPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
@@ -92,7 +92,7 @@ class DSPG(MaxEntAlgorithm):
         self,
         policy: str | type[DSPGPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 3e-4,
+        learning_rate: float | str | Schedule = 3e-4,
         buffer_size: int = 1_000_000,  # 1e6
         learning_starts: int = 100,
         batch_size: int = 256,
@@ -155,7 +155,6 @@ class DSPG(MaxEntAlgorithm):
             verbose=verbose,
             seed=seed,
             device=device,
-            supported_action_spaces=(spaces.Box,),
         )
         self.n_action_samples = n_action_samples
         self.baseline = baseline
@@ -176,30 +175,28 @@ class DSPG(MaxEntAlgorithm):
     def _create_aliases(self) -> None:
         super()._create_aliases()
         self.actor_target = self.policy.actor_target
-        if self.actor_target is not None:
-            self._target_updates.append(TargetUpdate(self.actor, self.actor_target))
+
+    def _target_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [*super()._target_pairs(), *([] if self.actor_target is None else [(self.actor, self.actor_target)])]
 
     def _draw_noise(self, batch_size: int) -> UpdateNoise:
-        shape = (batch_size, self.n_action_samples, self.actor.noise_dim)
-        return UpdateNoise(draw(th.randn, *shape, self.device), draw(th.randn, *shape, self.device))
+        return UpdateNoise(*(self.actor.draw_noise(batch_size, self.n_action_samples) for _ in range(2)))
 
-    def _next_value(self, next_observations: PyTorchObs, noise: th.Tensor, ent_coef: th.Tensor) -> th.Tensor:
+    def _next_samples(self, next_observations: PyTorchObs, noise: th.Tensor) -> ActionSamples:
         actor = self.actor if self.actor_target is None else self.actor_target
-        actions, log_prob = self._sample(actor, next_observations, noise)  # (batch, samples, action), (batch, samples)
-        q_values = self.critic_target.q_values(next_observations, actions)  # (batch, samples)
-        return soft_value(q_values, log_prob, ent_coef)  # (batch, 1), eq. 15
+        return actor.action_samples(next_observations, noise)
+
+    def _next_value(self, predictions: th.Tensor, samples: ActionSamples, ent_coef: th.Tensor) -> th.Tensor:
+        return self.critic_target.soft_value(predictions, samples, ent_coef)  # (batch, 1), eq. 15
 
     def _actor_loss(
-        self, observations: PyTorchObs, state_parts: list[th.Tensor], noise: th.Tensor, ent_coef: th.Tensor
+        self, observations: PyTorchObs, embedding: list[th.Tensor], noise: th.Tensor, ent_coef: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor]:
-        actions, log_prob = self._sample(self.actor, observations, noise)  # (batch, samples, action), (batch, samples)
-        q_values = self._q_values(state_parts, actions)  # (batch, samples)
-        return score_function_loss(log_prob, q_values, ent_coef, self.baseline), log_prob.detach()  # eq. 17
-
-    def _sample(self, actor: Actor, observations: PyTorchObs, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        distribution = actor.action_distribution(observations)
-        samples = distribution.sample(noise)  # (batch, samples, action)
-        return store(distribution.actions(samples)), distribution.log_prob(samples)
+        actions, log_prob, weights = self.actor.action_samples(observations, noise)
+        with th.no_grad():
+            q_values = self.critic.q_values(embedding, actions)  # (batch, samples)
+        loss = score_function_loss(log_prob, q_values, ent_coef, self.baseline, weights)  # (), eq. 17
+        return loss, expectation(log_prob.detach(), weights)  # (), (batch, 1)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "actor_target"]

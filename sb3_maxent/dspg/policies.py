@@ -10,19 +10,23 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import Actor as SACActor
 
-from sb3_maxent.common.arguments import check_flag
-from sb3_maxent.common.critics import batch_size_of
-from sb3_maxent.common.distributions import SquashedGaussian
-from sb3_maxent.common.policies import MaxEntPolicy
+from sb3_maxent.common.checks import check_flag
+from sb3_maxent.common.compilation import store
+from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian
+from sb3_maxent.common.policies import MaxEntPolicy, SampledActor
+from sb3_maxent.common.types import ActionSamples
 
 STD_HEADS = ("log_std", "sigmoid")
 # The authors' code adds it to the sigmoid
 MIN_STD = 1e-4
 
 
-class Actor(SACActor):
+class Actor(SampledActor, SACActor):
     """
     Actor network: SAC's, with the paper's standard deviation as an option, sampled many times per state.
+
+    For another policy distribution override ``action_distribution`` and, where its noise differs, ``noise_dim`` and
+    ``draw_noise``.
 
     :param std_head: ``"log_std"`` for SB3's clamped logarithm of the standard deviation, ``"sigmoid"`` for the paper's
         sigmoid + 1e-4, which bounds it by 1 (the squashed Gaussian of largest entropy has 0.874)
@@ -37,7 +41,6 @@ class Actor(SACActor):
         if self.use_sde and std_head != "log_std":
             raise ValueError(f"std_head={std_head!r} has no effect with use_sde=True, which learns its own standard deviation")
         self.std_head = std_head
-        # Components of the noise that ``action_distribution(obs).sample`` turns into one action
         self.noise_dim = get_action_dim(self.action_space)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -69,30 +72,25 @@ class Actor(SACActor):
             return super().forward(obs, deterministic)
         return self.action_distribution(obs).mode() if deterministic else self.sample_actions(obs, 1).squeeze(1)
 
-    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
-        """
-        Draw several actions per state.
-
-        :param obs: Observations, shape (batch, ...)
-        :param n_samples: Number of actions per state
-        :return: Actions in [-1, 1], shape (batch, samples, action)
-        """
-        return self.actions_from_noise(obs, th.randn(batch_size_of(obs), n_samples, self.noise_dim, device=self.device))
-
     def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
-        """
-        Turn noise into actions.
-
-        :param obs: Observations, shape (batch, ...)
-        :param noise: Standard normal noise, shape (batch, samples, ``noise_dim``)
-        :return: Actions in [-1, 1], shape (batch, samples, action)
-        """
         distribution = self.action_distribution(obs)
         return distribution.actions(distribution.sample(noise))
 
-    def action_distribution(self, obs: PyTorchObs) -> SquashedGaussian:
+    def action_samples(self, obs: PyTorchObs, noise: th.Tensor) -> ActionSamples:
         """
-        Distribution of the actions in each state, to train with and to act with. Override it for another policy distribution.
+        Actions at which the losses evaluate their expectation over the policy.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Noise, shape (batch, samples, ``noise_dim``)
+        :return: Actions without gradient, their log probabilities with gradient, and their weights
+        """
+        distribution = self.action_distribution(obs)
+        samples, weights = distribution.support(noise)
+        return ActionSamples(store(distribution.actions(samples)), distribution.log_prob(samples), weights)
+
+    def action_distribution(self, obs: PyTorchObs) -> PolicyDistribution:
+        """
+        Distribution of the actions in each state, to train with and to act with.
 
         :param obs: Observations, shape (batch, ...)
         :return: The distribution, to be sampled many times per state
@@ -120,7 +118,6 @@ class DSPGPolicy(MaxEntPolicy):
     :raises ValueError: If an argument has no meaning
     """
 
-    # Override it to train another policy distribution
     actor_class: ClassVar[type[Actor]] = Actor
     actor: Actor
     actor_target: Actor | None

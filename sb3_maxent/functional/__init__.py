@@ -14,18 +14,21 @@ from sb3_maxent.functional.policy_gradients import ent_coef_loss, score_function
 from sb3_maxent.functional.proposals import mixture_proposal, uniform_proposal
 from sb3_maxent.functional.shapes import check_shapes
 from sb3_maxent.functional.stein import (
+    lower_median,
     median_bandwidth,
     mixed_space_score,
     pre_tanh_score,
     rbf_kernel,
     stein_variational_gradient,
 )
-from sb3_maxent.functional.values import critic_loss, soft_value, soft_value_discrete, soft_value_importance, td_target
+from sb3_maxent.functional.values import critic_loss, expectation, soft_value, soft_value_importance, td_target
 
 __all__ = [
     "check_shapes",
     "critic_loss",
     "ent_coef_loss",
+    "expectation",
+    "lower_median",
     "median_bandwidth",
     "mixed_space_score",
     "mixture_proposal",
@@ -34,7 +37,6 @@ __all__ = [
     "score_function_loss",
     "score_function_weights",
     "soft_value",
-    "soft_value_discrete",
     "soft_value_importance",
     "stein_variational_gradient",
     "td_target",

@@ -3,12 +3,17 @@
 import torch as th
 
 from sb3_maxent.functional.shapes import check_shapes
+from sb3_maxent.functional.values import expectation
 
 BASELINES = ("none", "loo")
 
 
 def score_function_weights(
-    q_values: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor | float, baseline: str = "loo"
+    q_values: th.Tensor,
+    log_prob: th.Tensor,
+    ent_coef: th.Tensor | float,
+    baseline: str = "loo",
+    weights: th.Tensor | None = None,
 ) -> th.Tensor:
     r"""
     Multipliers of the score :math:`\nabla \log \pi(a_j|s)`, whose mean is the gradient of the soft value.
@@ -17,7 +22,8 @@ def score_function_weights(
     :math:`f_j - \alpha`, where the constant comes from differentiating :math:`\alpha \log \pi` and has no expected effect.
     ``"loo"`` subtracts from :math:`f_j` the mean of the *other* samples. Both are unbiased; the mean over all samples
     would not be, it shrinks the gradient by :math:`1 - 1/M`. The variance without a baseline grows with the square of
-    the mean Q-value, with ``"loo"`` it does not depend on it.
+    the mean Q-value, with ``"loo"`` it does not depend on it. In an exact sum over all actions no sample has to be left out:
+    there ``"loo"`` subtracts the expectation, which changes the gradient by nothing but rounding.
 
     Papers: https://arxiv.org/abs/1909.03198 (equation 17), leave-one-out: https://openreview.net/forum?id=r1lgTGL5DE
 
@@ -25,7 +31,8 @@ def score_function_weights(
     :param log_prob: Their log probabilities, shape (batch, samples)
     :param ent_coef: Entropy coefficient :math:`\alpha`, a scalar
     :param baseline: ``"none"`` or ``"loo"``
-    :return: Weights without gradient, shape (batch, samples)
+    :param weights: Probabilities of all actions, shape (batch, samples), where the expectation is an exact sum
+    :return: Multipliers without gradient, shape (batch, samples)
     :raises ValueError: If a shape or the baseline is wrong, or for ``"loo"`` with a single sample
     """
     check_shapes((q_values, "batch samples"), (log_prob, "batch samples"))
@@ -34,6 +41,8 @@ def score_function_weights(
         return values - ent_coef  # eq. 17
     if baseline != "loo":
         raise ValueError(f"Unknown baseline {baseline!r}, expected one of {BASELINES}")
+    if weights is not None:
+        return values - expectation(values, weights)  # (batch, samples)
     n_samples = values.shape[1]
     if n_samples < 2:
         raise ValueError("The leave-one-out baseline needs at least two action samples per state, got 1")
@@ -42,7 +51,11 @@ def score_function_weights(
 
 
 def score_function_loss(
-    log_prob: th.Tensor, q_values: th.Tensor, ent_coef: th.Tensor | float, baseline: str = "loo"
+    log_prob: th.Tensor,
+    q_values: th.Tensor,
+    ent_coef: th.Tensor | float,
+    baseline: str = "loo",
+    weights: th.Tensor | None = None,
 ) -> th.Tensor:
     r"""
     Surrogate whose gradient is minus the likelihood-ratio estimate of the soft policy gradient.
@@ -57,10 +70,13 @@ def score_function_loss(
     :param q_values: Q-values of these actions, shape (batch, samples)
     :param ent_coef: Entropy coefficient :math:`\alpha`, a scalar
     :param baseline: ``"none"`` or ``"loo"``, see :func:`score_function_weights`
+    :param weights: Probabilities of all actions without gradient, shape (batch, samples), where the expectation is an exact
+        sum: then the gradient is exact too
     :return: Loss, a scalar. Only its gradient has a meaning.
     :raises ValueError: If a shape or the baseline is wrong, or for ``"loo"`` with a single sample
     """
-    return -(score_function_weights(q_values, log_prob, ent_coef, baseline) * log_prob).mean()  # (), eq. 17
+    multipliers = score_function_weights(q_values, log_prob, ent_coef, baseline, weights)  # (batch, samples)
+    return -expectation(multipliers * log_prob, weights).mean()  # (), eq. 17
 
 
 def ent_coef_loss(log_ent_coef: th.Tensor, log_prob: th.Tensor, target_entropy: float) -> th.Tensor:

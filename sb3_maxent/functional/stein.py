@@ -2,13 +2,30 @@
 
 import math
 
+import numpy as np
 import torch as th
 
-from sb3_maxent.common.operators import lower_median
 from sb3_maxent.functional.shapes import check_shapes
 
 # Particles that coincide would make the bandwidth zero
 MIN_BANDWIDTH = 1e-3
+
+
+def lower_median(values: th.Tensor) -> th.Tensor:
+    """
+    Median of each row, of an even number of values the lower one.
+
+    :param values: Values, shape (rows, columns)
+    :return: Medians, shape (rows,)
+    :raises ValueError: If the shape is wrong
+    """
+    check_shapes((values, "rows columns"))
+    if th.compiler.is_compiling() or values.requires_grad or values.device.type != "cpu" or values.dtype is th.bfloat16:
+        return values.median(dim=1).values
+    # NumPy's selection is vectorised: four to ten times as fast. To it NaN is the largest number, to PyTorch the median
+    middle = (values.shape[1] - 1) // 2
+    medians = np.partition(values.numpy(), middle, axis=1)[:, middle]
+    return th.from_numpy(np.where(np.isnan(values.numpy()).any(axis=1), np.nan, medians).astype(medians.dtype))
 
 
 def median_bandwidth(squared_distances: th.Tensor) -> th.Tensor:

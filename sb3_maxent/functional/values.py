@@ -9,22 +9,43 @@ from torch.nn import functional as F
 from sb3_maxent.functional.shapes import check_shapes
 
 
-def soft_value(q_values: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:
+def expectation(values: th.Tensor, weights: th.Tensor | None = None) -> th.Tensor:
     r"""
-    Monte-Carlo estimate of the soft value of a policy from several of its actions per state.
+    Expectation over the actions of each state: the mean over samples, or the sum weighted with given weights.
 
-    .. math:: V(s) = \frac{1}{M} \sum_{j=1}^{M} \left[ Q(s, a_j) - \alpha \log \pi(a_j | s) \right], \quad a_j \sim \pi(.|s)
+    .. math:: E[f] = \frac{1}{M} \sum_{j=1}^{M} f(a_j) \quad \mathrm{or} \quad \sum_j w_j f(a_j)
 
-    Paper: https://arxiv.org/abs/1909.03198 (equation 15)
+    :param values: Values of the actions, shape (batch, samples)
+    :param weights: Weight of each action, for instance the probabilities of all actions, shape (batch, samples)
+    :return: Expectation, shape (batch, 1)
+    :raises ValueError: If a shape is wrong
+    """
+    if weights is None:
+        check_shapes((values, "batch samples"))
+        return values.mean(dim=1, keepdim=True)  # (batch, 1)
+    check_shapes((values, "batch samples"), (weights, "batch samples"))
+    return (weights * values).sum(dim=1, keepdim=True)  # (batch, 1)
+
+
+def soft_value(
+    q_values: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor | float, weights: th.Tensor | None = None
+) -> th.Tensor:
+    r"""
+    Soft value of a policy from several of its actions per state, or exactly from all of them.
+
+    .. math:: V(s) = E_{a \sim \pi(.|s)} \left[ Q(s, a) - \alpha \log \pi(a | s) \right]
+
+    Paper: https://arxiv.org/abs/1909.03198 (equation 15, the mean over M samples)
 
     :param q_values: Q-values of the sampled actions, shape (batch, samples)
     :param log_prob: Their log probabilities under the policy that sampled them, shape (batch, samples)
     :param ent_coef: Entropy coefficient :math:`\alpha`, a scalar
+    :param weights: Weight of each action, shape (batch, samples), see :func:`expectation`
     :return: Soft value, shape (batch, 1)
     :raises ValueError: If a shape is wrong
     """
     check_shapes((q_values, "batch samples"), (log_prob, "batch samples"))
-    return (q_values - ent_coef * log_prob).mean(dim=1, keepdim=True)  # (batch, 1), eq. 15
+    return expectation(q_values - ent_coef * log_prob, weights)  # (batch, 1), eq. 15
 
 
 def soft_value_importance(q_values: th.Tensor, log_proposal: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:
@@ -35,9 +56,10 @@ def soft_value_importance(q_values: th.Tensor, log_proposal: th.Tensor, ent_coef
         \approx \alpha \log \frac{1}{K} \sum_{k=1}^{K} \frac{\exp(Q(s, a_k) / \alpha)}{q(a_k)}, \quad a_k \sim q
 
     :math:`\exp(V / \alpha)` is unbiased for any density q that covers the box, so V itself is biased downwards, the more
-    the further q is from :math:`\exp(Q / \alpha)`.
+    the further q is from :math:`\exp(Q / \alpha)`. With each of K ``Discrete`` actions once and
+    :math:`q = 1 / K` it is the exact sum of equation 5, :math:`V(s) = \alpha \log \sum_a \exp(Q(s, a) / \alpha)`.
 
-    Paper: https://arxiv.org/abs/1702.08165 (equation 10)
+    Paper: https://arxiv.org/abs/1702.08165 (equations 5 and 10)
 
     :param q_values: Q-values of the sampled actions, shape (batch, samples)
     :param log_proposal: Log density of these actions under the density they were drawn from, shape (batch, samples)
@@ -50,23 +72,6 @@ def soft_value_importance(q_values: th.Tensor, log_proposal: th.Tensor, ent_coef
     return ent_coef * (th.logsumexp(log_weights, dim=1, keepdim=True) - math.log(q_values.shape[1]))  # (batch, 1), eq. 10
 
 
-def soft_value_discrete(q_values: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:
-    r"""
-    Optimal soft value over a finite number of actions, exactly.
-
-    .. math:: V(s) = \alpha \log \sum_a \exp(Q(s, a) / \alpha)
-
-    Paper: https://arxiv.org/abs/1702.08165 (equation 5, with a sum for the integral)
-
-    :param q_values: Q-values of all actions, shape (batch, actions)
-    :param ent_coef: Entropy coefficient :math:`\alpha`, a positive scalar
-    :return: Soft value, shape (batch, 1)
-    :raises ValueError: If the shape is wrong
-    """
-    check_shapes((q_values, "batch actions"))
-    return ent_coef * th.logsumexp(q_values / ent_coef, dim=1, keepdim=True)  # (batch, 1), eq. 5
-
-
 def td_target(rewards: th.Tensor, dones: th.Tensor, next_value: th.Tensor, discounts: th.Tensor | float) -> th.Tensor:
     r"""
     One-step (or, with the matching rewards and discounts, n-step) target of the critic.
@@ -77,15 +82,15 @@ def td_target(rewards: th.Tensor, dones: th.Tensor, next_value: th.Tensor, disco
 
     :param rewards: Rewards, shape (batch, 1)
     :param dones: 1 where the episode ended for good (a time limit is not an end), shape (batch, 1)
-    :param next_value: Value of the next state, shape (batch, 1)
+    :param next_value: Value of the next state, shape (batch, 1), or several values of its distribution, shape (batch, values)
     :param discounts: Discount of the next value, a scalar or shape (batch, 1)
-    :return: Target, shape (batch, 1)
+    :return: Target, shape (batch, 1) or (batch, values)
     :raises ValueError: If a shape is wrong
     """
-    check_shapes((rewards, "batch 1"), (dones, "batch 1"), (next_value, "batch 1"))
+    check_shapes((rewards, "batch 1"), (dones, "batch 1"), (next_value, "batch values"))
     if isinstance(discounts, th.Tensor) and discounts.dim() > 0:
         check_shapes((rewards, "batch 1"), (discounts, "batch 1"))
-    return rewards + (1 - dones) * discounts * next_value  # (batch, 1), eq. 15
+    return rewards + (1 - dones) * discounts * next_value  # (batch, values), eq. 15
 
 
 def critic_loss(q_values: Sequence[th.Tensor], target: th.Tensor) -> th.Tensor:

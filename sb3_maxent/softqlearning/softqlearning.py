@@ -1,6 +1,6 @@
 """Soft Q-learning."""
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
@@ -9,35 +9,22 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
-from sb3_maxent.common.arguments import SMALLEST, check_count
+from sb3_maxent.common.checks import SMALLEST, check_count
+from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
-from sb3_maxent.common.operators import store
-from sb3_maxent.common.updates import UpdateNoise, draw
+from sb3_maxent.common.schedules import make_schedule
+from sb3_maxent.common.types import ActionSamples, UpdateNoise
 from sb3_maxent.functional import (
+    expectation,
     mixed_space_score,
-    mixture_proposal,
     pre_tanh_score,
-    soft_value_discrete,
     soft_value_importance,
     stein_variational_gradient,
-    uniform_proposal,
 )
+from sb3_maxent.softqlearning.actors import VALUE_PROPOSALS
 from sb3_maxent.softqlearning.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SoftQLearningPolicy
 
-VALUE_PROPOSALS = ("mixture", "uniform")
 PARTICLE_SPACES = ("pre_tanh", "reference")
-
-
-class ValueNoise(NamedTuple):
-    """
-    Noise of the soft value.
-
-    :param centres: Standard normal noise of the sampler's actions, shape (batch, samples, action)
-    :param proposal: Uniform noise of the proposal around them, shape (batch, samples, 1 + action)
-    """
-
-    centres: th.Tensor
-    proposal: th.Tensor
 
 
 class SoftQLearning(MaxEntAlgorithm):
@@ -75,8 +62,8 @@ class SoftQLearning(MaxEntAlgorithm):
     :param replay_buffer_kwargs: Keyword arguments of the replay buffer
     :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer
     :param n_steps: When larger than 1, use n-step returns (with the NStepReplayBuffer) for the critic.
-        Only used when ``replay_buffer_class`` is ``None``, and not supported for Dict observation spaces yet.
-        With a custom ``replay_buffer_class``, pass ``replay_buffer_kwargs={"n_steps": ..., "gamma": ...}`` instead.
+        Not supported for Dict observation spaces yet. Refused with a ``replay_buffer_class``, unless its
+        ``replay_buffer_kwargs`` has the same ``n_steps``.
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a positive number or a schedule.
         It cannot be learned: the sampling network has no density, so its entropy is unknown.
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
@@ -102,6 +89,7 @@ class SoftQLearning(MaxEntAlgorithm):
     :raises ValueError: If an argument has no meaning
     """
 
+    supported_action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Box, spaces.Discrete)
     policy_base = SoftQLearningPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
@@ -114,7 +102,7 @@ class SoftQLearning(MaxEntAlgorithm):
         self,
         policy: str | type[SoftQLearningPolicy],
         env: GymEnv | str,
-        learning_rate: float | Schedule = 3e-4,
+        learning_rate: float | str | Schedule = 3e-4,
         buffer_size: int = 1_000_000,  # 1e6
         learning_starts: int = 100,
         batch_size: int = 256,
@@ -173,7 +161,6 @@ class SoftQLearning(MaxEntAlgorithm):
             verbose=verbose,
             seed=seed,
             device=device,
-            supported_action_spaces=(spaces.Box, spaces.Discrete),
         )
         self.n_particles = n_particles
         self.n_value_samples = n_value_samples
@@ -188,12 +175,13 @@ class SoftQLearning(MaxEntAlgorithm):
             raise ValueError(f"action_space={self.action_space}: SB3 supports Discrete spaces that start at 0 only")
         if isinstance(self.action_space, spaces.Discrete) and self.action_noise is not None:
             raise ValueError(f"action_noise={self.action_noise!r} has no meaning for Discrete actions, leave it out")
-        if self._learn_ent_coef:
+        if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
             raise ValueError(
                 f"ent_coef={self.ent_coef!r}: Soft Q-learning cannot learn its temperature, because the sampling network has "
                 "no density and so no entropy to compare with a target. Give a positive number or a schedule"
             )
-        if not min(self.ent_coef_schedule(1.0), self.ent_coef_schedule(0.0)) >= SMALLEST:
+        schedule = make_schedule(self.ent_coef, "ent_coef")
+        if not min(schedule(1.0), schedule(0.0)) >= SMALLEST:
             raise ValueError(
                 f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that is positive to the end, for instance "
                 "'lin_1_0.1'"
@@ -206,40 +194,32 @@ class SoftQLearning(MaxEntAlgorithm):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
 
-    def _setup_ent_coef(self) -> None:
-        super()._setup_ent_coef()
-        self.policy.ent_coef.fill_(self.ent_coef_tensor)
-        # One tensor: the policy follows a schedule
-        self.ent_coef_tensor = self.policy.ent_coef
+    def _tell_temperature(self) -> None:
+        self.policy.ent_coef.copy_(self.temperature.fixed_value)
 
     def _draw_noise(self, batch_size: int) -> UpdateNoise:
-        if self.actor is None:
+        if self.actor.is_exact:
             return UpdateNoise(None, None)
-        dim, device = self.actor.noise_dim, self.device
-        centres = draw(th.randn, batch_size, self.n_value_samples, dim, device)
-        proposal = draw(th.rand, batch_size, self.n_value_samples, 1 + dim, device)
-        return UpdateNoise(ValueNoise(centres, proposal), draw(th.randn, batch_size, self.n_particles, dim, device))
+        next_actions = self.actor.draw_value_noise(batch_size, self.n_value_samples)
+        return UpdateNoise(next_actions, self.actor.draw_noise(batch_size, self.n_particles))
 
-    def _next_value(self, next_observations: PyTorchObs, noise: ValueNoise, ent_coef: th.Tensor) -> th.Tensor:
-        if self.actor is None:
-            return soft_value_discrete(self.critic_target.all_q_values(next_observations), ent_coef)  # (batch, 1), eq. 5
-        if self.value_proposal == "mixture":
-            centres = store(self.actor.actions_from_noise(next_observations, noise.centres))  # (batch, samples, action)
-            actions, log_proposal = mixture_proposal(centres, noise.proposal)  # (batch, samples, action), (batch, samples)
-        else:
-            actions, log_proposal = uniform_proposal(noise.proposal[..., 1:])  # (batch, samples, action), (batch, samples)
-        q_values = self.critic_target.q_values(next_observations, store(actions))  # (batch, samples)
-        return soft_value_importance(q_values, log_proposal, ent_coef)  # (batch, 1), eq. 10
+    def _next_samples(self, next_observations: PyTorchObs, noise: Any) -> ActionSamples:
+        return self.actor.value_samples(next_observations, noise, self.value_proposal)
+
+    def _next_value(self, predictions: th.Tensor, samples: ActionSamples, ent_coef: th.Tensor) -> th.Tensor:
+        q_values = self.critic_target.value(predictions)  # (batch, samples)
+        return soft_value_importance(q_values, samples.log_prob, ent_coef)  # (batch, 1), eq. 10
 
     def _actor_loss(
-        self, observations: PyTorchObs, state_parts: list[th.Tensor], noise: Any, ent_coef: th.Tensor
+        self, observations: PyTorchObs, embedding: list[th.Tensor], noise: Any, ent_coef: th.Tensor
     ) -> tuple[th.Tensor | None, th.Tensor | None]:
-        if self.actor is None:
-            q_values = self._q_values(state_parts, self.critic.all_actions(len(state_parts[0])))
-            log_prob = th.log_softmax(q_values / ent_coef, dim=1)  # (batch, actions), eq. 6
-            return None, (log_prob.exp() * log_prob).sum(dim=1, keepdim=True)  # (batch, 1)
+        if self.actor.is_exact:
+            with th.no_grad():
+                q_values = self.critic.q_values(embedding, self.critic.all_actions(len(embedding[0])))  # (batch, actions)
+            log_probs = Categorical(q_values / ent_coef).log_probs  # (batch, actions), eq. 6
+            return None, expectation(log_probs, log_probs.exp())  # (batch, 1)
         fixed, updated, actions = self._particles(observations, noise)  # (batch, particles / 2, action) each
-        direction = self._direction(state_parts, actions, fixed, updated.detach(), ent_coef)  # (batch, updated, action)
+        direction = self._direction(embedding, actions, fixed, updated.detach(), ent_coef)  # (batch, updated, action)
         # The gradient of the loss in the parameters is minus the direction through the network, eq. 14
         return -(direction * updated).sum(dim=-1).mean(), None
 
@@ -254,16 +234,16 @@ class SoftQLearning(MaxEntAlgorithm):
         fixed_noise, updated_noise = noise.chunk(2, dim=1)  # (batch, particles / 2, action) each
         features = self.actor.hidden_features(observations)  # (batch, 1, hidden)
         with th.no_grad():
-            fixed = store(self.actor.transform(features, fixed_noise))  # (batch, particles / 2, action)
+            fixed = self.actor.transform(features, fixed_noise)  # (batch, particles / 2, action)
+            actions = self.actor.squash(fixed)  # (batch, particles / 2, action)
         updated = self.actor.transform(features, updated_noise)  # (batch, particles / 2, action)
-        actions = store(th.tanh(fixed))
         return (actions, th.tanh(updated), actions) if self.particle_space == "reference" else (fixed, updated, actions)
 
     def _direction(
-        self, state_parts: list[th.Tensor], actions: th.Tensor, fixed: th.Tensor, updated: th.Tensor, ent_coef: th.Tensor
+        self, embedding: list[th.Tensor], actions: th.Tensor, fixed: th.Tensor, updated: th.Tensor, ent_coef: th.Tensor
     ) -> th.Tensor:
         """
-        :param state_parts: What the critic makes of the states before an action joins, shape (batch, 1, join) each
+        :param embedding: The critic's embedding of the states
         :param actions: Actions of the fixed particles, shape (batch, fixed, action)
         :param fixed: Fixed particles, shape (batch, fixed, action)
         :param updated: Updated particles, shape (batch, updated, action)
@@ -272,6 +252,6 @@ class SoftQLearning(MaxEntAlgorithm):
         """
         score_of = mixed_space_score if self.particle_space == "reference" else pre_tanh_score
         with th.no_grad():
-            q_gradient = th.func.grad(lambda action: self.critic.q_values_of_state_parts(state_parts, action).sum())(actions)
+            q_gradient = th.func.grad(lambda actions: self.critic.q_values(embedding, actions).sum())(actions)
             score = score_of(actions, q_gradient, ent_coef)  # (batch, fixed, action)
             return stein_variational_gradient(score, fixed, updated)  # (batch, updated, action), eq. 13

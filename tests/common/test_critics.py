@@ -8,7 +8,8 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from torch import nn
 
 from sb3_maxent.common import layers
-from sb3_maxent.common.critics import MultiActionCritic, QNetwork
+from sb3_maxent.common.critics import MultiActionCritic
+from sb3_maxent.common.q_network import QNetwork
 
 VECTOR = spaces.Box(-1, 1, (5,))
 IMAGE = spaces.Box(0, 255, (3, 36, 36), np.uint8)
@@ -28,6 +29,10 @@ def make_critic(observation_space: gym.Space = VECTOR, extractor_class=FlattenEx
     )
 
 
+def q_values_of(critic, observations, actions):
+    return critic.q_values(critic.embed(observations), actions)
+
+
 def sample_observations(space: gym.Space, batch_size: int):
     space.seed(0)
     samples = [space.sample() for _ in range(batch_size)]
@@ -45,24 +50,30 @@ def test_many_actions_equal_a_loop_over_single_ones(kind, action_layer, n_critic
     observations, actions = sample_observations(observation_space, 6), th.rand(6, 7, 2) * 2 - 1
     loop = [th.cat(critic(observations, actions[:, i]), dim=1).amin(dim=1) for i in range(7)]
     assert len(critic(observations, actions[:, 0])) == n_critics
-    with_gradient = critic.q_values(observations, actions)
+    with_gradient = q_values_of(critic, observations, actions)
     assert with_gradient.requires_grad
     assert th.allclose(with_gradient, th.stack(loop, dim=1), atol=1e-6)
     with th.no_grad():
-        assert th.allclose(critic.q_values(observations, actions), with_gradient, atol=1e-6)
+        assert th.allclose(q_values_of(critic, observations, actions), with_gradient, atol=1e-6)
 
 
-def test_state_parts_serve_several_evaluations():
+def test_an_embedding_serves_several_evaluations():
     critic = make_critic()
     observations, actions = sample_observations(VECTOR, 6), th.rand(6, 7, 2) * 2 - 1
-    state_parts = [part.detach() for part in critic.state_parts(observations)]
-    kept = [part.clone() for part in state_parts]
-    for evaluate in (critic.q_values_of_state_parts, critic.q_values_of_state_parts):
-        assert th.equal(evaluate(state_parts, actions), critic.q_values(observations, actions))
-    first, second = critic.forward_state_parts(state_parts, actions[:, 0])
-    assert th.equal(th.minimum(first, second), critic.q_values(observations, actions[:, :1]))
-    # No evaluation writes to them
-    assert all(th.equal(*pair) for pair in zip(state_parts, kept, strict=True))
+    embedding = [part.detach() for part in critic.embed(observations)]
+    kept = [part.clone() for part in embedding]
+    for _ in range(2):
+        assert th.equal(critic.q_values(embedding, actions), q_values_of(critic, observations, actions))
+    predictions = critic.predictions(embedding, actions)
+    assert predictions.shape == (2, 6, 7) and th.equal(critic.value(predictions), th.minimum(*predictions))
+    # No evaluation writes to it
+    assert all(th.equal(*pair) for pair in zip(embedding, kept, strict=True))
+
+
+def test_sb3s_q1_forward():
+    critic, actions = make_critic(), th.rand(6, 2) * 2 - 1
+    observations = sample_observations(VECTOR, 6)
+    assert th.equal(critic.q1_forward(observations, actions), critic(observations, actions)[0])
 
 
 @pytest.mark.parametrize("net_arch", [[], [16], [16, 12, 8]])
@@ -98,10 +109,10 @@ def test_chunks_change_nothing(monkeypatch, activation_fn, net_arch, action_laye
     critic = make_critic(activation_fn=activation_fn, net_arch=net_arch, action_layer=action_layer)
     observations, actions = sample_observations(VECTOR, 10), th.rand(10, 7, 2) * 2 - 1
     with th.no_grad():
-        whole = critic.q_values(observations, actions)
+        whole = q_values_of(critic, observations, actions)
         for chunk in (1, 3, 10):
             monkeypatch.setattr(layers, "CHUNK_FLOATS", chunk * 7 * critic.q_networks[0].join.out_features)
-            assert th.allclose(critic.q_values(observations, actions), whole, atol=1e-6)
+            assert th.allclose(q_values_of(critic, observations, actions), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 10])
@@ -111,10 +122,10 @@ def test_bfloat16_is_close_and_only_without_gradient(monkeypatch, batch_size):
     for q_network in critic.q_networks:
         q_network.head[-1].bias.data.fill_(300.0)  # where bfloat16 has steps of 2
     observations, actions = sample_observations(VECTOR, batch_size), th.rand(batch_size, 50, 2) * 2 - 1
-    exact = critic.q_values(observations, actions)
+    exact = q_values_of(critic, observations, actions)
     monkeypatch.setattr(layers, "CHUNK_FLOATS", 3 * 50 * 256)
     with th.no_grad():
-        reduced = critic.q_values(observations, actions)
+        reduced = q_values_of(critic, observations, actions)
     assert reduced.dtype == exact.dtype == th.float32
     error = (reduced - exact).detach()
     assert 0 < error.std() < 0.02 * exact.std(dim=1).mean()
@@ -127,14 +138,14 @@ def test_bfloat16_changes_nothing_at_the_last_hidden_layer(batch_size):
     critic = make_critic(net_arch=[256, 256], action_layer=-1, evaluation_precision="bfloat16")
     observations, actions = sample_observations(VECTOR, batch_size), th.rand(batch_size, 50, 2) * 2 - 1
     with th.no_grad():
-        reduced = critic.q_values(observations, actions)
-    assert th.allclose(reduced, critic.q_values(observations, actions), atol=1e-6)
+        reduced = q_values_of(critic, observations, actions)
+    assert th.allclose(reduced, q_values_of(critic, observations, actions), atol=1e-6)
 
 
 def test_features_are_extracted_once_per_state():
     critic, calls = make_critic(), []
     critic.features_extractor.register_forward_hook(lambda module, inputs, output: calls.append(output.shape))
-    critic.q_values(sample_observations(VECTOR, 4), th.zeros(4, 9, 2))
+    q_values_of(critic, sample_observations(VECTOR, 4), th.zeros(4, 9, 2))
     assert calls == [(4, 5)]
 
 

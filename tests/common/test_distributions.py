@@ -3,7 +3,8 @@ import pytest
 import torch as th
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 
-from sb3_maxent.common.distributions import SquashedGaussian
+from sb3_maxent.common.distributions import Categorical, SquashedGaussian, draw_noise
+from sb3_maxent.functional import expectation
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (0.7, -0.3), (-2.0, 1.0), (1.5, -2.0)])
@@ -70,3 +71,39 @@ def test_wrong_shapes_are_refused():
     for method in (distribution.sample, distribution.log_prob):
         with pytest.raises(ValueError, match="batch = 4"):
             method(th.zeros(3, 5, 2))
+
+
+def test_components_of_noise_are_contiguous():
+    noise = draw_noise(th.rand, 5, 4, 3, th.device("cpu"))
+    assert noise.shape == (5, 4, 3) and noise[:, :, 0].is_contiguous() and noise.unique().numel() == 60
+
+
+def test_categorical():
+    logits = th.tensor([[0.0, 1.0, -2.0], [3.0, 3.0, -40.0]], dtype=th.float64)
+    distribution = Categorical(logits + 7)
+    probabilities = th.softmax(logits, dim=1)
+    # The distribution function is inverted: even noise gives the probabilities to the width of its grid
+    noise = ((th.arange(10_000) + 0.5) / 10_000).expand(2, -1).unsqueeze(2)
+    samples = distribution.sample(noise)
+    frequencies = th.stack([(samples == action).double().mean(dim=1) for action in range(3)], dim=1)
+    assert th.allclose(frequencies, probabilities, atol=1e-4)
+    assert th.allclose(distribution.log_prob(samples).exp(), probabilities.gather(1, samples))
+    assert distribution.mode().tolist() == [1, 0]
+    # Its expectation is exact, for any noise
+    actions, weights = distribution.support(noise[:, :1])
+    assert actions.tolist() == [[0, 1, 2]] * 2 and th.allclose(weights, probabilities)
+    with pytest.raises(ValueError, match="Expected"):
+        distribution.sample(noise[0])
+
+
+def test_the_largest_noise_is_an_action():
+    """Where the sum of probabilities rounds to less than the noise"""
+    distribution = Categorical(th.randn(100, 7, generator=th.Generator().manual_seed(0)))
+    assert distribution.sample(th.full((100, 1, 1), 1 - 2**-24)).max() == 6
+
+
+def test_an_action_that_is_ruled_out():
+    distribution = Categorical(th.tensor([[0.0, 1.0, -th.inf]], requires_grad=True))
+    actions, weights = distribution.support(th.zeros(1, 1, 1))
+    assert weights[0, 2] == 0 and th.isfinite(expectation(distribution.log_prob(actions), weights)).all()
+    assert distribution.sample(th.rand(1, 1000, 1)).max() == 1

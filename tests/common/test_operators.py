@@ -3,7 +3,9 @@ import math
 import pytest
 import torch as th
 
-from sb3_maxent.common.operators import ONEDNN, lower_median, store
+from sb3_maxent.common.compilation import store
+from sb3_maxent.common.operators import ONEDNN
+from sb3_maxent.functional import lower_median
 
 OPERATORS = th.ops.sb3_maxent
 

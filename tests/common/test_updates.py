@@ -1,34 +1,17 @@
 import pytest
 import torch as th
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from sb3_maxent import DSPG, SoftQLearning
-from sb3_maxent.common.updates import draw
+from sb3_maxent.common.updates import TargetUpdate
 
 
-class GivenModule(FlattenExtractor):
-    def __init__(self, observation_space, module):
-        super().__init__(observation_space)
-        self.module = module
-
-    def forward(self, observations):
-        return self.module(super().forward(observations))
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "env"), [(DSPG, "Pendulum-v1"), (SoftQLearning, "Pendulum-v1"), (SoftQLearning, "CartPole-v1")]
-)
-def test_networks_have_no_parameter_in_common(algorithm, env):
-    """One module for actor, critic and target would follow the gradient of both, and the target would not lag behind"""
-    n_features = 4 if env == "CartPole-v1" else 3
-    kwargs = {"module": nn.Linear(n_features, n_features)}
-    with pytest.raises(ValueError, match="actor, critic and target critic have parameters in common"):
-        algorithm(
-            "MlpPolicy", env, policy_kwargs={"features_extractor_class": GivenModule, "features_extractor_kwargs": kwargs}
-        )
-
-
-def test_components_of_noise_are_apart_in_memory():
-    noise = draw(th.rand, 5, 4, 3, th.device("cpu"))
-    assert noise.shape == (5, 4, 3) and noise[:, :, 0].is_contiguous() and noise.unique().numel() == 60
+@pytest.mark.parametrize("tau", [0.0, 0.25, 1.0])
+def test_parameters_move_and_statistics_are_copied(tau):
+    source, target = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    source(th.randn(8, 2))  # moves the running statistics
+    before = [parameter.detach().clone() for parameter in target.parameters()]
+    TargetUpdate(source, target)(tau)
+    for old, new, goal in zip(before, target.parameters(), source.parameters(), strict=True):
+        assert th.allclose(new, (1 - tau) * old + tau * goal)
+    assert th.equal(target[1].running_mean, source[1].running_mean) and source[1].running_mean.abs().sum() > 0
+    assert th.equal(target[1].running_var, source[1].running_var)

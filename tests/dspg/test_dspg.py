@@ -9,7 +9,7 @@ from torch import nn
 from sb3_maxent import DSPG
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
-from tests.gradients import descend, moved
+from tests.gradients import descend, moved, next_value
 
 TINY = {"policy_kwargs": {"net_arch": [16, 16]}, "n_action_samples": 4, "buffer_size": 1000, "learning_starts": 10}
 
@@ -44,22 +44,22 @@ def test_gradient_isolation(baseline, share):
     policy_kwargs = {"target_actor": True, "share_features_extractor": share, "features_extractor_class": LinearExtractor}
     kwargs = {**TINY, "policy_kwargs": {**TINY["policy_kwargs"], **policy_kwargs}}
     model = DSPG("MlpPolicy", "Pendulum-v1", baseline=baseline, **kwargs).learn(20)
-    replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model._current_ent_coef()
+    replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model.temperature.value
     losses = model._losses(replay_data, noise, ent_coef)
     by_critic = changed(model, losses.critic.backward)
     assert by_critic == ({"critic"} if share else {"critic", "critic extractor"})
     by_actor = changed(model, losses.actor.backward)
     assert by_actor == {"actor", "actor extractor"} | ({"critic extractor"} if share else set())
-    assert changed(model, lambda: model._update_ent_coef(th.zeros(8, 4))) == set()
+    assert changed(model, lambda: model.temperature.learn(th.zeros(8, 4), -1.0)) == set()
     assert changed(model, lambda: model._update(replay_data, noise)) == by_critic | by_actor
 
 
-def test_the_actor_follows_the_critic_that_made_the_state_parts():
+def test_the_actor_follows_the_critic_that_embedded_the_states():
     """Not one whose layers have moved since: half of it would be of another update"""
     model = DSPG("MlpPolicy", "Pendulum-v1", **TINY).learn(20)
     replay_data, noise = model.replay_buffer.sample(8), model._draw_noise(8)
-    state_parts = model.critic.state_parts(replay_data.observations)
-    loss, _ = model._actor_loss(replay_data.observations, state_parts, noise.actions, model._current_ent_coef())
+    embedding = model.critic.embed(replay_data.observations)
+    loss, _ = model._actor_loss(replay_data.observations, embedding, noise.actions, model.temperature.value)
     assert model._update(replay_data, noise)["actor_loss"].item() == loss.item()
 
 
@@ -69,11 +69,11 @@ def test_the_target_samples_from_the_right_actor(target_actor):
     model = DSPG("MlpPolicy", "Pendulum-v1", tau=0.0, **kwargs).learn(20)
     assert (model.actor_target is not None) == target_actor
     observations, noise = th.randn(8, 3), th.randn(8, 4, 1)
-    before = model._next_value(observations, noise, th.tensor(0.1))
+    before = next_value(model, observations, noise, th.tensor(0.1))
     with th.no_grad():
         for parameter in model.actor.parameters():
             parameter.add_(0.5)
-    assert th.equal(model._next_value(observations, noise, th.tensor(0.1)), before) == target_actor
+    assert th.equal(next_value(model, observations, noise, th.tensor(0.1)), before) == target_actor
 
 
 def test_next_value_by_hand():
@@ -89,7 +89,7 @@ def test_next_value_by_hand():
             log_prob = th.distributions.Normal(mean, log_std.exp()).log_prob(pre_tanh) - th.log(1 - action**2)
             q_values = th.cat(model.critic_target(observations, action), dim=1).min(dim=1, keepdim=True).values
             total += q_values - ent_coef * log_prob
-        value = model._next_value(observations, noise, th.tensor(ent_coef))
+        value = next_value(model, observations, noise, th.tensor(ent_coef))
     assert th.allclose(value, total / 4, atol=1e-5)
 
 
@@ -126,7 +126,7 @@ def samples_and_value(model, n_samples=4000):
     with th.no_grad():
         distribution = model.actor.action_distribution(observation)
         actions = distribution.actions(distribution.sample(noise))
-        return actions.flatten().numpy(), model._next_value(observation, noise, model._current_ent_coef()).item()
+        return actions.flatten().numpy(), next_value(model, observation, noise, model.temperature.value).item()
 
 
 def test_learns_the_continuing_bandit():
@@ -155,7 +155,7 @@ def test_a_large_offset_hides_the_gradient_without_a_baseline():
             "MlpPolicy", "Pendulum-v1", seed=0, ent_coef=0.01, baseline=baseline, n_action_samples=16, learning_rate=1e-3
         )
         observations = th.randn(64, 3)
-        model._q_values = lambda state_parts, actions: 2500 - 10 * (actions[..., 0] - 0.5) ** 2
+        model.critic.q_values = lambda embedding, actions: 2500 - 10 * (actions[..., 0] - 0.5) ** 2
         for _ in range(200):
             descend(model.actor, model._actor_loss(observations, [], th.randn(64, 16, 1), th.tensor(0.01))[0])
         with th.no_grad():

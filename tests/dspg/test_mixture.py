@@ -8,11 +8,11 @@ from gymnasium.wrappers import TimeLimit
 from torch import nn
 
 from sb3_maxent import DSPG
-from sb3_maxent.common.distributions import SquashedGaussian
+from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian
 from sb3_maxent.dspg.policies import Actor, DSPGPolicy
 
 
-class TwoGaussians:
+class TwoGaussians(PolicyDistribution):
     """Mixture of equal parts of two squashed Gaussians; the sign of the last noise component chooses between them"""
 
     def __init__(self, first: SquashedGaussian, second: SquashedGaussian):

@@ -152,6 +152,25 @@ def test_bad_arguments():
         score_function_weights(th.zeros(3, 2), th.zeros(3, 2), 0.1, "mean")
 
 
+@pytest.mark.parametrize("baseline", ["none", "loo"])
+def test_an_exact_sum_has_the_exact_gradient(baseline):
+    """Of the soft value of a softmax policy in its logits, with an offset of Q that hides nothing"""
+    th.manual_seed(0)
+    logits = th.randn(3, 5, dtype=th.float64, requires_grad=True)
+    q_values, alpha = 1000 + th.randn(3, 5, dtype=th.float64), 0.3
+    log_prob = th.log_softmax(logits, dim=1)
+    value = (log_prob.exp() * (q_values - alpha * log_prob)).sum(dim=1).mean()
+    (exact,) = th.autograd.grad(-value, logits, retain_graph=True)
+    loss = score_function_loss(log_prob, q_values, alpha, baseline, log_prob.detach().exp())
+    assert th.allclose(th.autograd.grad(loss, logits, retain_graph=True)[0], exact, atol=1e-9)
+    # All actions as if the policy had drawn them
+    (wrong,) = th.autograd.grad(score_function_loss(log_prob, q_values, alpha, "loo"), logits)
+    assert not th.allclose(wrong, exact, atol=1e-2)
+    # Here the baseline leaves no action out, so one action is enough
+    single = score_function_weights(q_values[:, :1], log_prob[:, :1], alpha, "loo", th.ones(3, 1, dtype=th.float64))
+    assert th.equal(single, th.zeros_like(single))
+
+
 def test_ent_coef_loss_gradient():
     """The gradient in log alpha is (entropy - target): below the target the coefficient rises"""
     log_ent_coef = th.tensor([0.7], requires_grad=True)

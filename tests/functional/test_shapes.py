@@ -11,21 +11,34 @@ PAIR, FIXED = ["batch samples"] * 2, "batch fixed action"
 FUNCTIONS = {
     "soft_value": (PAIR, [0.5]),
     "soft_value_importance": (PAIR, [0.5]),
-    "soft_value_discrete": (["batch actions"], [0.5]),
-    "td_target": (["batch 1"] * 4, []),
+    "expectation": (PAIR, []),
+    "td_target": (["batch 1", "batch 1", "batch values", "batch 1"], []),
     "critic_loss": (["batch 1"] * 3, []),
     "score_function_weights": (PAIR, [0.5]),
     "score_function_loss": (PAIR, [0.5]),
     "ent_coef_loss": (["1", "batch samples"], [-1.0]),
     "uniform_proposal": (["batch samples action"], []),
     "mixture_proposal": (["batch centres action", "batch samples action"], []),
+    "lower_median": (["rows columns"], []),
     "median_bandwidth": (["batch fixed updated"], []),
     "rbf_kernel": ([FIXED, "batch updated action"], []),
     "stein_variational_gradient": ([FIXED, FIXED, "batch updated action"], []),
     "pre_tanh_score": ([FIXED] * 2, [0.5]),
     "mixed_space_score": ([FIXED] * 2, [0.5]),
 }
-SIZES = {"1": 1, "batch": 5, "samples": 3, "actions": 4, "centres": 6, "fixed": 7, "updated": 2, "action": 8}
+SIZES = {
+    "1": 1,
+    "batch": 5,
+    "samples": 3,
+    "actions": 4,
+    "centres": 6,
+    "fixed": 7,
+    "updated": 2,
+    "action": 8,
+    "values": 6,
+    "rows": 4,
+    "columns": 3,
+}
 
 
 def call(name, shapes):

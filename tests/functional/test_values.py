@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_maxent.functional import critic_loss, soft_value, soft_value_discrete, td_target
+from sb3_maxent.functional import critic_loss, expectation, soft_value, soft_value_importance, td_target
 from tests.functional.closed_forms import BoundedQuadraticBandit, SoftLQR
 
 
@@ -21,11 +21,26 @@ def test_soft_value_by_hand():
 def test_discrete_soft_value_by_hand():
     q_values = th.tensor([[0.0, 0.0], [1.0, -1.0], [500.0, -500.0]], dtype=th.float64)
     expected = [0.5 * np.log(2), 0.5 * np.log(np.exp(2) + np.exp(-2)), 500.0]
-    values = soft_value_discrete(q_values, 0.5)
+    # Every action once, as if drawn uniformly
+    values = soft_value_importance(q_values, th.full((3, 2), -np.log(2), dtype=th.float64), 0.5)
     assert values.flatten().tolist() == pytest.approx(expected)
     # The value of the softmax policy: Q - alpha log pi is the same for every action
     log_prob = th.log_softmax(q_values / 0.5, dim=1)
     assert th.allclose(soft_value(q_values, log_prob, 0.5), values)
+    assert th.allclose(soft_value(q_values, log_prob, 0.5, weights=log_prob.exp()), values)
+
+
+def test_expectation_by_hand():
+    values = th.tensor([[1.0, 3.0], [0.0, 4.0]])
+    assert expectation(values).tolist() == [[2.0], [2.0]]
+    assert expectation(values, th.tensor([[0.25, 0.75], [1.0, 0.0]])).tolist() == [[2.5], [0.0]]
+    # Weighted with the probabilities of all actions: Q is 1, 3 and the entropy that of 0.25, 0.75
+    probabilities = th.tensor([[0.25, 0.75]], dtype=th.float64)
+    value = soft_value(values[:1], probabilities.log(), 0.5, probabilities).item()
+    assert value == pytest.approx(2.5 - 0.5 * (0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
+    for wrong in (th.ones(2, 1), th.ones(1, 2), th.ones(2)):
+        with pytest.raises(ValueError, match="Expected"):
+            expectation(values, wrong)
 
 
 def test_soft_value_of_the_optimal_policy_is_exact():

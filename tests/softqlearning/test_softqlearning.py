@@ -11,10 +11,11 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_maxent import SoftQLearning
 from sb3_maxent.functional import mixed_space_score, pre_tanh_score, stein_variational_gradient
+from sb3_maxent.softqlearning.actors import SoftmaxActor
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
-from tests.gradients import descend, moved
+from tests.gradients import descend, moved, next_value
 
 TINY = {"n_particles": 4, "n_value_samples": 4, "buffer_size": 1000, "learning_starts": 10, "batch_size": 16, "seed": 0}
 SMALL = {**TINY, "policy_kwargs": {"net_arch": [16, 16]}}
@@ -37,8 +38,7 @@ def test_samples_the_boltzmann_density():
     bandit = BoundedQuadraticBandit(c=0.0, h=3.0, b=0.4, alpha=0.3)
     actions, model = trained_samples(0.4, 3.0, 0.3)
     assert kstest(actions, bandit.policy.cdf).statistic < 0.05
-    with th.no_grad():
-        value = model._next_value(th.ones(500, 1), model._draw_noise(500).next_actions, th.tensor(0.3)).mean()
+    value = next_value(model, th.ones(500, 1), model._draw_noise(500).next_actions, th.tensor(0.3)).mean()
     assert value.item() == pytest.approx(bandit.value, abs=0.02)
     # The reference form is found out: it samples the density times 1 - a^2
     reference, _ = trained_samples(0.4, 3.0, 0.3, particle_space="reference")
@@ -50,7 +50,7 @@ def test_samples_the_boltzmann_density():
 def test_gradient_isolation(particle_space, value_proposal):
     arguments = {"particle_space": particle_space, "value_proposal": value_proposal}
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", **arguments, **SMALL).learn(20)
-    replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model._current_ent_coef()
+    replay_data, noise, ent_coef = model.replay_buffer.sample(8), model._draw_noise(8), model.temperature.value
     networks = {name: getattr(model, name) for name in ("actor", "critic", "critic_target")}
     losses = model._losses(replay_data, noise, ent_coef)
     assert moved(networks, losses.critic.backward) == {"critic"}
@@ -64,7 +64,7 @@ def test_gradient_of_the_actor_loss(particle_space):
     kwargs = {**SMALL, "n_particles": 8}
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", ent_coef=0.5, particle_space=particle_space, **kwargs).learn(12)
     observations, noise = th.randn(6, 3), th.randn(6, 8, 1)
-    model.critic.q_values_of_state_parts = lambda state_parts, actions: actions.sin().sum(dim=-1)
+    model.critic.q_values = lambda embedding, actions: actions.sin().sum(dim=-1)
     loss, _ = model._actor_loss(observations, [], noise, th.tensor(0.5))
     gradients = th.autograd.grad(loss, list(model.actor.parameters()))
 
@@ -80,7 +80,7 @@ def test_gradient_of_the_actor_loss(particle_space):
 
 def test_actions_rise_where_q_rises():
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", ent_coef=0.01, learning_rate=1e-3, **SMALL).learn(10)
-    model.critic.q_values_of_state_parts = lambda state_parts, actions: actions.sum(dim=-1)
+    model.critic.q_values = lambda embedding, actions: actions.sum(dim=-1)
     observations, noise, zero_noise = th.randn(64, 3), th.randn(64, 4, 1), th.zeros(64, 1, 1)
     before = model.actor.pre_tanh(observations, zero_noise).mean()
     for _ in range(20):
@@ -130,7 +130,8 @@ def test_sample_actions():
         ({"ent_coef": "lin_0.5"}, "ent_coef='lin_0.5': Soft Q-learning needs a temperature that is positive"),
         ({"policy_kwargs": {"use_sde": True}}, "use_sde=True: gSDE is for Gaussian policies"),
         ({"policy_kwargs": {"noise_layer": 0.5}}, "noise_layer=0.5 is not a hidden layer"),
-        ({"ent_coef": "warm"}, "ent_coef='warm': give a number"),
+        ({"ent_coef": "autoo"}, "Give a positive number or a schedule$"),
+        ({"ent_coef": "warm"}, "ent_coef='warm' is not a schedule: give a number >= 0, a function"),
         ({"n_particles": 5}, "n_particles=5: give an even number >= 4"),
         ({"n_particles": 2}, "n_particles=2: give an even number >= 4"),
         ({"n_particles": 8.0}, "n_particles=8.0: give an integer"),
@@ -171,7 +172,7 @@ def test_deterministic_is_the_best_of_fixed_candidates():
     first, second = (model.predict(observation, deterministic=True)[0] for _ in range(2))
     assert np.array_equal(first, second)
     # A Q-function with its largest value at an action of the box's inside: the nearest candidate is chosen
-    model.critic.q_values = lambda obs, actions: -(actions[..., 0] - 0.3).abs()
+    model.critic.q_values = lambda embedding, actions: -(actions[..., 0] - 0.3).abs()
     chosen = model.predict(observation, deterministic=True)[0] / 2
     with th.no_grad():
         candidates = model.actor.candidates(th.as_tensor(observation))[..., 0].numpy()
@@ -211,15 +212,15 @@ def test_discrete_policy_is_the_softmax():
     other = np.exp(REWARDS / 1.0) / np.exp(REWARDS / 1.0).sum()
     assert 0.5 * np.abs(other - exact).sum() > 0.1
     assert model.predict(observation, deterministic=True)[0] == 1
-    value = model._next_value(th.ones(1, 1), None, th.tensor(alpha)).item()
+    value = next_value(model, th.ones(1, 1), None, th.tensor(alpha)).item()
     assert value == pytest.approx(alpha * np.log(np.exp(REWARDS / alpha).sum()), abs=0.02)
 
 
-def test_discrete_has_no_actor():
+def test_the_actor_of_discrete_actions_has_no_parameters():
     model = SoftQLearning("MlpPolicy", "CartPole-v1", **SMALL).learn(20)
-    assert model.actor is None and not [name for name in model.policy.state_dict() if "actor" in name]
+    assert isinstance(model.actor, SoftmaxActor) and not [name for name in model.policy.state_dict() if "actor" in name]
     networks = {name: getattr(model, name) for name in ("critic", "critic_target")}
-    replay_data, ent_coef = model.replay_buffer.sample(8), model._current_ent_coef()
+    replay_data, ent_coef = model.replay_buffer.sample(8), model.temperature.value
     losses = model._losses(replay_data, model._draw_noise(8), ent_coef)
     assert moved(networks, losses.critic.backward) == {"critic"}
     assert losses.actor is None and losses.log_prob.shape == (8, 1)
@@ -227,10 +228,10 @@ def test_discrete_has_no_actor():
 
 
 def test_discrete_critic_knows_which_action():
-    """Training on one action moves the Q-value that ``all_q_values`` reports for it, and ``forward`` reads the same one"""
+    """``q_values`` of all actions and ``forward`` of one action read the same Q-value"""
     model = SoftQLearning("MlpPolicy", DiscreteBandit(), seed=0, policy_kwargs={"net_arch": [32], "n_critics": 1})
     observations = th.ones(4, 1)
-    all_q_values = model.critic.all_q_values(observations)
+    all_q_values = model.critic.q_values(model.critic.embed(observations), model.critic.all_actions(4))
     (q_values,) = model.critic(observations, th.arange(4)[:, None])
     assert th.allclose(q_values[:, 0], all_q_values.diagonal())
     assert all_q_values[0].unique().numel() == 4
@@ -241,7 +242,7 @@ def test_discrete_spaces_start_at_zero():
     env.action_space = spaces.Discrete(4, start=1)
     with pytest.raises(ValueError, match="start at 0"):
         SoftQLearning("MlpPolicy", env)
-    with pytest.raises(ValueError, match="share_features_extractor=True: without an actor"):
+    with pytest.raises(ValueError, match="share_features_extractor=True: without a network in the actor"):
         SoftQLearning("MlpPolicy", "CartPole-v1", policy_kwargs={"share_features_extractor": True})
     with pytest.raises(ValueError, match=r"action_noise=.* has no meaning for Discrete actions"):
         SoftQLearning("MlpPolicy", "CartPole-v1", action_noise=NormalActionNoise(np.zeros(1), np.ones(1)))
@@ -250,5 +251,5 @@ def test_discrete_spaces_start_at_zero():
 def test_wrong_action_space():
     env = DiscreteBandit()
     env.action_space = spaces.MultiBinary(4)
-    with pytest.raises(AssertionError, match=r"only supports .*Box.*Discrete.* as action spaces but MultiBinary"):
+    with pytest.raises(ValueError, match=r"^action_space=MultiBinary.*: SoftQLearning learns Box or Discrete actions"):
         SoftQLearning("MlpPolicy", env)

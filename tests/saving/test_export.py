@@ -16,7 +16,7 @@ from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_maxent import DSPG, SoftQLearning
-from sb3_maxent.common.export import export_onnx
+from sb3_maxent.saving.export import export_onnx
 from tests.dspg.test_mixture import MixturePolicy
 from tests.envs import QuadraticBandit
 from tests.test_train_eval_mode import NormalisingExtractor
@@ -130,8 +130,7 @@ def test_acts_like_predict(tmp_path, case, monkeypatch):
             else:
                 expected, _ = model.predict(seen, deterministic=deterministic)
             th.manual_seed(3)
-            draw = th.rand if isinstance(model.action_space, spaces.Discrete) else th.randn
-            noise = {} if deterministic else {"noise": draw(n, 1 if model.actor is None else model.actor.noise_dim).numpy()}
+            noise = {} if deterministic else {"noise": model.actor.draw_noise(n, 1)[:, 0].numpy()}
             actions = run(path, raw, **noise)
             assert actions.shape == expected.shape
             assert np.allclose(actions, expected, rtol=0, atol=1e-5)
@@ -190,7 +189,7 @@ def test_names_of_the_file_are_taken(tmp_path, name):
 
 def test_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r"pip install onnx onnxscript"):
+    with pytest.raises(ImportError, match=r"pip install 'onnx>=1.17' 'onnxscript>=0.6.2'"):
         export_onnx(make_model("gSDE"), tmp_path / "policy.onnx")
 
 

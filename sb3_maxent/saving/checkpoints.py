@@ -5,10 +5,10 @@ SB3's ``CheckpointCallback`` saves what a user needs to act. To go on exactly, e
 the replay buffer, the states of all random generators, and the environments in the middle of their episodes.
 """
 
-import os
+import io
 import pickle
 import random
-import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,25 +17,36 @@ from typing import Any, TypeVar
 import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.her import HerReplayBuffer
 
-from sb3_maxent.common.arguments import check_count
-from sb3_maxent.common.environment_state import environment_state, restore_environment
+from sb3_maxent.common.checks import check_count
 from sb3_maxent.common.errors import check_parameters
+from sb3_maxent.saving.checkpoint_folder import (
+    checkpoint_path,
+    clean_folder,
+    complete_or_absent,
+    latest_checkpoint,
+    lock_folder,
+    steps_of,
+    unlock_folder,
+)
+from sb3_maxent.saving.environment_state import EnvironmentState, environment_state, restore_environment
 
 Algorithm = TypeVar("Algorithm", bound=OffPolicyAlgorithm)
 
 MODEL, REPLAY_BUFFER, STATE = "model.zip", "replay_buffer.pkl", "state.pkl"
 DELETE_IT = "delete its folder to go on from an earlier checkpoint"
-# A folder with another name is being written or deleted, or not ours
-PREFIX, PATTERN = "steps_", "steps_" + 12 * "[0-9]"
+# Modules of classes in older checkpoints
+MOVED = {"sb3_maxent.common.environment_state": "sb3_maxent.saving.environment_state"}
 
 
 def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
     """
-    Write a checkpoint that is complete or not there at all, whenever the process is killed.
+    Write a checkpoint that is complete or absent, whenever the process is killed.
 
     Call it between an update and the next environment step, as :class:`ExactCheckpointCallback` does: during a step the
     environment is ahead of the model.
@@ -43,41 +54,27 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
     :param model: Model in training
     :param folder: Folder of all checkpoints of this run
     :return: Folder of this checkpoint
-    :raises ValueError: If there is a checkpoint of as many steps already
+    :raises ValueError: If there is a checkpoint of as many steps already, another process or thread writes to the folder, or
+        it cannot be written to
     :raises NonFiniteError: If a parameter is NaN or infinite: an earlier checkpoint is worth more
+    :raises OSError: If the disk is full, for instance. The folder is as it was before, without unfinished files
     """
     folder = Path(folder)
-    checkpoint = folder / f"{PREFIX}{model.num_timesteps:012d}"
+    checkpoint = checkpoint_path(folder, model.num_timesteps)
     if checkpoint.exists():
         raise ValueError(f"{checkpoint} exists: go on from it with load_checkpoint, or choose another folder")
     check_parameters(model)
-    unfinished = folder / f".writing_{checkpoint.name}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    model.save(unfinished / MODEL)
-    model.save_replay_buffer(unfinished / REPLAY_BUFFER)
-    state = {"environment": environment_state(model.env), "random": _random_states(model), "last_obs": model._last_obs}
-    (unfinished / STATE).write_bytes(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
-    for path in (*unfinished.iterdir(), unfinished):
-        _flush(path)
-    # The only moment that counts: a rename within a file system happens or does not
-    unfinished.rename(checkpoint)
-    _flush(folder)
+    with lock_folder(folder):
+        # A process that was killed on a full disk has left no space
+        clean_folder(folder)
+        with complete_or_absent(checkpoint) as unfinished:
+            model.save(unfinished / MODEL)
+            model.save_replay_buffer(unfinished / REPLAY_BUFFER)
+            # A tuple, so that no class of ours needs to stay where it is
+            environment = tuple(environment_state(model.env))
+            state = {"environment": environment, "random": _random_states(model), "last_obs": model._last_obs}
+            (unfinished / STATE).write_bytes(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
     return checkpoint
-
-
-def latest_checkpoint(folder: str | Path) -> Path | None:
-    """
-    Find the checkpoint with the most steps.
-
-    :param folder: Folder of all checkpoints of a run
-    :return: Its folder, ``None`` if there is none
-    """
-    return max(Path(folder).glob(PATTERN), default=None)
-
-
-def _steps_of(checkpoint: Path | None) -> int:
-    return 0 if checkpoint is None else int(checkpoint.name.removeprefix(PREFIX))
 
 
 def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv, **kwargs: Any) -> Algorithm:
@@ -91,31 +88,47 @@ def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv,
         Replay buffer and state are pickles, which can run any code: load only what you wrote.
 
     :param algorithm: Class of the model
-    :param folder: Folder of all checkpoints of a run
+    :param folder: Folder of all checkpoints of a run, to which a training may write meanwhile
     :param env: Environment made as the first one was, with the same wrappers
     :param kwargs: Arguments of ``load``
     :return: The model
     :raises ValueError: If there is no checkpoint, a file of it is missing or damaged, or the environment is wrapped in another
         way
     """
-    checkpoint = latest_checkpoint(folder)
-    if checkpoint is None:
-        raise ValueError(f"no checkpoint in {folder}: give the folder that ExactCheckpointCallback writes to")
+    while True:
+        checkpoint = latest_checkpoint(folder)
+        if checkpoint is None:
+            raise ValueError(f"no checkpoint in {folder}: give the folder that ExactCheckpointCallback writes to")
+        try:
+            return _load(algorithm, checkpoint, env, **kwargs)
+        except Exception:
+            # A writer that deletes a checkpoint has written a newer one
+            if checkpoint.exists():
+                raise
+
+
+def _load(algorithm: type[Algorithm], checkpoint: Path, env: GymEnv, **kwargs: Any) -> Algorithm:
     missing = [name for name in (MODEL, REPLAY_BUFFER, STATE) if not (checkpoint / name).is_file()]
     if missing:
         raise ValueError(f"{checkpoint} is incomplete, {' and '.join(missing)} is missing: {DELETE_IT}")
     model = algorithm.load(checkpoint / MODEL, env=maybe_make_env(env, verbose=0), **kwargs)
     with _reading(checkpoint / STATE):
-        state = pickle.loads((checkpoint / STATE).read_bytes())
-        environment, last_obs, random_states = state["environment"], state["last_obs"], state["random"]
-    same_episodes = restore_environment(model.env, environment)
-    if same_episodes:
-        # Otherwise ``learn`` starts new ones
-        model._last_obs = last_obs
+        state = _StateUnpickler(io.BytesIO((checkpoint / STATE).read_bytes())).load()
+        environment, last_obs, random_states = EnvironmentState(*state["environment"]), state["last_obs"], state["random"]
+    same_episodes = restore_environment(model.env, environment) and last_obs is not None
     with _reading(checkpoint / REPLAY_BUFFER):
-        model.load_replay_buffer(checkpoint / REPLAY_BUFFER, truncate_last_traj=not same_episodes)
+        model.load_replay_buffer(checkpoint / REPLAY_BUFFER, truncate_last_traj=False)
+    if same_episodes:
+        model._last_obs = last_obs
+    else:
+        start_new_episodes(model)
     _restore_random_states(model, random_states)
     return model
+
+
+class _StateUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class(MOVED.get(module, module), name)
 
 
 @contextmanager
@@ -126,16 +139,44 @@ def _reading(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} is damaged, {DELETE_IT}: {type(error).__name__}: {error}") from error
 
 
+def start_new_episodes(model: OffPolicyAlgorithm) -> None:
+    """
+    Make the next ``learn`` reset the environments, and end the episodes in the replay buffer at its last transitions.
+
+    Without this end, n-step returns, the goals of HER, and next observations that are not stored by themselves
+    (``optimize_memory_usage``) would go from one episode into the next.
+
+    :param model: The model
+    """
+    model._last_obs = None
+    replay_buffer = model.replay_buffer
+    assert isinstance(replay_buffer, ReplayBuffer)
+    last = replay_buffer.pos - 1
+    if replay_buffer.size() == 0:
+        return
+    if isinstance(replay_buffer, HerReplayBuffer):
+        replay_buffer.truncate_last_trajectory()
+    elif replay_buffer.optimize_memory_usage:
+        # As SB3 does: the next observation will be overwritten, and a value of it must not be learned
+        replay_buffer.dones[last] = True
+    else:
+        replay_buffer.timeouts[last] = np.logical_or(replay_buffer.timeouts[last], np.logical_not(replay_buffer.dones[last]))
+
+
 class ExactCheckpointCallback(BaseCallback):
     """
     Writes a checkpoint every ``save_freq`` steps and at the end of training, and deletes older ones.
+
+    Another callback that ends the training does so between a step of the environment and the storing of its transition. The
+    environments start new episodes then, in the next call of ``learn`` as well as after loading the checkpoint.
 
     :param save_freq: Number of steps between two checkpoints, over all environments; a checkpoint waits for the end of the
         rollout at hand
     :param folder: Folder of all checkpoints of this run
     :param keep: Number of checkpoints to keep
     :param verbose: Verbosity level: 0 for no output, 2 to say when a checkpoint is written
-    :raises ValueError: If a number has no meaning, or, when training starts, if the folder has a checkpoint of more steps
+    :raises ValueError: If a number has no meaning, or, when training starts, if the folder has a checkpoint of more steps,
+        another process or thread writes to it, or it cannot be written to
     """
 
     def __init__(self, save_freq: int, folder: str | Path, keep: int = 2, verbose: int = 0):
@@ -143,11 +184,14 @@ class ExactCheckpointCallback(BaseCallback):
         check_count(save_freq, "save_freq")
         check_count(keep, "keep")
         self.save_freq, self.folder, self.keep = save_freq, Path(folder), keep
+        self.in_rollout, self.warned = False, False
 
     def _on_training_start(self) -> None:
+        lock_folder(self.folder)
         latest = latest_checkpoint(self.folder)
-        self.saved_at = _steps_of(latest)
+        self.saved_at, self.in_rollout = steps_of(latest), False
         if latest is not None and self.saved_at > self.model.num_timesteps:
+            unlock_folder(self.folder)
             raise ValueError(
                 f"{self.folder} has a checkpoint of more steps than the model, {latest.name}: go on from it with "
                 "load_checkpoint and reset_num_timesteps=False, or choose another folder"
@@ -157,38 +201,34 @@ class ExactCheckpointCallback(BaseCallback):
         if self.num_timesteps - self.saved_at >= self.save_freq:
             self._save()
             if getattr(self.model, "use_sde", False):
-                # SB3 has drawn the noise matrix of this rollout: draw it anew, as the loaded model will
+                # SB3 has drawn the noise matrix of this rollout: draw it again, as the loaded model will
                 self.model.actor.reset_noise(self.model.n_envs)  # type: ignore[attr-defined]
-
-    def _on_training_end(self) -> None:
-        # An error inside a rollout does not come here
-        if self.num_timesteps > self.saved_at:
-            self._save()
+        self.in_rollout = True
 
     def _on_step(self) -> bool:
         return True
+
+    def _on_rollout_end(self) -> None:
+        self.in_rollout = False
+
+    def _on_training_end(self) -> None:
+        # An error inside a rollout does not come here
+        if self.in_rollout:
+            # Another callback has ended it, and SB3 does not store the transition of the last step
+            start_new_episodes(self.model)  # type: ignore[arg-type]
+        if self.num_timesteps > self.saved_at:
+            self._save()
+        unlock_folder(self.folder)
 
     def _save(self) -> None:
         path = save_checkpoint(self.model, self.folder)  # type: ignore[arg-type]
         self.saved_at = self.num_timesteps
         if self.verbose >= 2:
             print(f"Saving checkpoint to {path}")
-        for old in sorted(self.folder.glob(PATTERN))[: -self.keep]:
-            # Half of a checkpoint must not look like one
-            old.rename(old.with_name(f".deleting_{old.name}"))
-        for leftover in (*self.folder.glob(".deleting_*"), *self.folder.glob(".writing_*")):
-            shutil.rmtree(leftover)
-
-
-def _flush(path: Path) -> None:
-    # Otherwise a crash of the system could keep the rename and lose the contents. Windows flushes no folders
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        errors = clean_folder(self.folder, self.keep)
+        if errors and not self.warned:
+            self.warned = True
+            warnings.warn(f"old checkpoints could not be deleted, and need space: {errors[0]}")
 
 
 def _random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class ActingPolicy(nn.Module):
         if noise is None:
             actions = self.policy._predict(obs, deterministic=True)  # (batch, action)
         else:
-            actions = self.policy.actions_from_noise(obs, noise.unsqueeze(1)).squeeze(1)  # (batch, action)
+            actions = self.policy.actor.actions_from_noise(obs, noise.unsqueeze(1)).squeeze(1)  # (batch, action)
         actions = actions.reshape(-1, *self.action_shape)
         if not self.rescale:
             return actions
@@ -140,7 +140,7 @@ def export_onnx(
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError("Exporting needs onnx and onnxscript: pip install onnx onnxscript") from error
+        raise ImportError("Exporting needs onnx and onnxscript: pip install 'onnx>=1.17' 'onnxscript>=0.6.2'") from error
     policy = model.policy
     inputs, names = example_inputs(policy, deterministic)
     acting = ActingPolicy(policy, vec_normalize or normalisation_of(model), deterministic).to(model.device)
@@ -156,6 +156,8 @@ def export_onnx(
                 key: dict.fromkeys(value, batch) if isinstance(value, dict) else batch for key, value in inputs.items()
             },
             external_data=False,
+            # Not the default before PyTorch 2.9, whose older exporter takes no keyword arguments and dynamic shapes
+            dynamo=True,
             verbose=False,
         )
     assert program is not None
@@ -201,7 +203,7 @@ def example_inputs(policy: MaxEntPolicy, deterministic: bool) -> tuple[dict[str,
         "obs": obs_as_tensor(example if isinstance(space, spaces.Dict) else example[OBSERVATION], policy.device)
     }
     if not deterministic:
-        noise_dim: Any = 1 if policy.actor is None else policy.actor.noise_dim
+        noise_dim = policy.actor.noise_dim
         inputs["noise"] = th.zeros(2, noise_dim, device=policy.device)
         names.append(NOISE)
     return inputs, names

@@ -16,7 +16,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from sb3_maxent import DSPG, SoftQLearning
-from sb3_maxent.common.checkpoints import ExactCheckpointCallback, latest_checkpoint, load_checkpoint, save_checkpoint
+from sb3_maxent.saving.checkpoints import ExactCheckpointCallback, latest_checkpoint, load_checkpoint, save_checkpoint
 
 SMALL = {"buffer_size": 2000, "batch_size": 16, "learning_starts": 30, "seed": 0, "policy_kwargs": {"net_arch": [16]}}
 DSPG_SMALL, SOFT_Q_SMALL = {**SMALL, "n_action_samples": 4}, {**SMALL, "n_particles": 4, "n_value_samples": 4}
@@ -109,15 +109,17 @@ def train(case: str, folder, total: int, save_freq: int):
     return model.learn(total - model.num_timesteps, callback, reset_num_timesteps=model.num_timesteps == 0)
 
 
-IN_A_NEW_PROCESS = (
-    "import sys; from tests.common.test_checkpoints import *; print(fingerprint(train(*sys.argv[1:3], 160, 80)))"
-)
+def visible(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+IN_A_NEW_PROCESS = f"import sys; from {__name__} import *; print(fingerprint(train(*sys.argv[1:3], 160, 80)))"
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_going_on_in_a_new_process_is_exact(tmp_path, case):
     whole = fingerprint(train(case, tmp_path, 160, 80))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["steps_000000000080", "steps_000000000160"]
+    assert visible(tmp_path) == ["steps_000000000080", "steps_000000000160"]
     shutil.rmtree(tmp_path / "steps_000000000160")
     command = [sys.executable, "-c", IN_A_NEW_PROCESS, case, str(tmp_path)]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
@@ -167,10 +169,10 @@ def test_many_killed_processes_lose_nothing(tmp_path, case):
     assert_nothing_is_lost(case, tmp_path, 1600, 15)
 
 
-def test_environments_in_other_processes_start_anew(tmp_path):
+def test_environments_in_other_processes_start_new_episodes(tmp_path):
     env = pendulums(vec_env_cls=SubprocVecEnv)
     try:
-        with pytest.warns(UserWarning, match=r"episodes will start anew: VecNormalize\.venv"):
+        with pytest.warns(UserWarning, match=r"new episodes start after loading: VecNormalize\.venv"):
             save_checkpoint(DSPG("MlpPolicy", env, **DSPG_SMALL).learn(60), tmp_path)
         mean = env.obs_rms.mean.copy()
         env.obs_rms.mean[:] = 7.0
@@ -181,8 +183,8 @@ def test_environments_in_other_processes_start_anew(tmp_path):
         env.close()
 
 
-def test_an_incomplete_environment_starts_anew(tmp_path):
-    with pytest.warns(UserWarning, match=r"episodes will start anew: OutOfReach\.generator"):
+def test_an_incomplete_environment_starts_new_episodes(tmp_path):
+    with pytest.warns(UserWarning, match=r"new episodes start after loading: OutOfReach\.generator"):
         save_checkpoint(DSPG("MlpPolicy", OutOfReach(), **DSPG_SMALL).learn(60), tmp_path)
     loaded = load_checkpoint(DSPG, tmp_path, OutOfReach())
     assert loaded._last_obs is None
@@ -201,9 +203,8 @@ def test_old_checkpoints_are_deleted(tmp_path):
     (tmp_path / ".writing_steps_000000000001").mkdir()
     (tmp_path / "steps_of_another_kind").mkdir()
     model = DSPG("MlpPolicy", "Pendulum-v1", **DSPG_SMALL).learn(100, ExactCheckpointCallback(20, tmp_path, keep=2, verbose=2))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("steps_000000000080", "steps_000000000100", "steps_of_another_kind")
-    ]
+    assert visible(tmp_path) == ["steps_000000000080", "steps_000000000100", "steps_of_another_kind"]
+    assert {path.name for path in tmp_path.glob(".*")} <= {".lock"}
     with pytest.raises(ValueError, match="steps_000000000100 exists: go on from it"):
         save_checkpoint(model, tmp_path)
     assert load_checkpoint(DSPG, tmp_path, "Pendulum-v1").num_timesteps == 100

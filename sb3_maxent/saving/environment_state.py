@@ -10,7 +10,7 @@ import gymnasium as gym
 from stable_baselines3.common.monitor import ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
-# What a new environment has of its own: functions, modules, and files of results
+# A new environment makes these itself: functions, modules, and files of results
 NOT_STATE = (types.FunctionType, types.ModuleType, ResultsWriter)
 
 
@@ -48,7 +48,7 @@ def layers_of(env: VecEnv | None) -> list[Any]:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles layers as their numbers: they are made anew and filled, and what refers to them must refer to the new ones."""
+    """Pickles layers as their numbers: loading fills the layers of a new environment, and references must point to these."""
 
     def __init__(self, file: io.BytesIO, layers: list[Any]):
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -100,7 +100,7 @@ def environment_state(env: VecEnv | None) -> EnvironmentState:
     for layer in layers:
         attributes.append({})
         for name, value in vars(layer).items():
-            # What SB3's wrappers know of their own class
+            # SB3's wrappers look up the attributes of their class here
             if name == "class_attributes" or isinstance(value, NOT_STATE):
                 continue
             if _can_be_pickled(value, layers):
@@ -108,7 +108,7 @@ def environment_state(env: VecEnv | None) -> EnvironmentState:
             else:
                 lost.append(f"{type(layer).__name__}.{name}")
     if lost:
-        warnings.warn(f"these parts of the environment cannot be saved, its episodes will start anew: {', '.join(lost)}")
+        warnings.warn(f"these parts of the environment cannot be saved, new episodes start after loading: {', '.join(lost)}")
     # All at once, so that what is shared stays shared
     return EnvironmentState([type(layer).__name__ for layer in layers], _dumps(attributes, layers), not lost)
 

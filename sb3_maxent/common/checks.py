@@ -1,0 +1,149 @@
+"""Checks of arguments that SB3 takes as they are, and that would make it learn something wrong or fail late."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+# Of the numbers that networks compute with
+LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+# Integers up to here are exact in float64, in which actions are scaled
+LARGEST_INTEGER = 2.0**53
+# Arguments that are counts, with the smallest one
+COUNTS = {"buffer_size": 1, "batch_size": 1, "n_steps": 1, "gradient_steps": -1}
+
+
+def check_flag(value: object, name: str) -> None:
+    """
+    Check that an argument is a truth value: the string ``"False"`` of a command line would be true.
+
+    :param value: Value to check
+    :param name: Name of the argument, for the message
+    :raises ValueError: If it is not ``True`` or ``False``, nor 1 or 0
+    """
+    if not isinstance(value, (bool, int, np.bool_)) or value not in (0, 1):
+        raise ValueError(f"{name}={value!r}: give True or False")
+
+
+def check_count(value: object, name: str, minimum: int = 1) -> None:
+    """
+    Check that an argument is an integer, and large enough.
+
+    :param value: Value to check
+    :param name: Name of the argument, for the message
+    :param minimum: Smallest number to accept
+    :raises ValueError: If it is something else
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{name}={value!r}: give an integer >= {minimum}")
+
+
+def check_number(value: object, name: str, low: float = 0.0, high: float = LARGEST) -> None:
+    """
+    Check that an argument is a number in a range.
+
+    :param value: Value to check
+    :param name: Name of the argument, for the message
+    :param low: Smallest number to accept
+    :param high: Largest number to accept
+    :raises ValueError: If it is something else
+    """
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name}={value!r}: give a finite number from {low:g} to {high:g}")
+
+
+def check_max_grad_norm(max_grad_norm: float | None) -> None:
+    """
+    Check that it is a positive number or ``None``.
+
+    :param max_grad_norm: Value to check
+    :raises ValueError: If it is something else
+    """
+    if max_grad_norm is not None and not (isinstance(max_grad_norm, (int, float, np.number)) and max_grad_norm > 0):
+        raise ValueError(f"max_grad_norm={max_grad_norm!r}: give a positive number, or None not to clip")
+
+
+def check_observation_space(space: spaces.Space, name: str = "observation_space") -> None:
+    """
+    Check that SB3's networks and buffers can hold the observations.
+
+    :param space: Observation space
+    :param name: Its name, for the message
+    :raises ValueError: If they cannot
+    """
+    if isinstance(space, spaces.Dict) and len(space) > 0:
+        for key, subspace in space.items():
+            check_observation_space(subspace, f"{name}[{key!r}]")
+        return
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        fits = not np.any(space.start) and np.ndim(space.start) <= 1
+    else:
+        fits = isinstance(space, (spaces.Box, spaces.MultiBinary)) and 0 not in (len(space.shape), *space.shape)
+    if not fits:
+        raise ValueError(
+            f"{name}={space}: give a Box or MultiBinary space with one dimension at least and none of size zero, a Discrete "
+            "or one-dimensional MultiDiscrete space that starts at 0, or a Dict of these"
+        )
+
+
+def check_action_space(model: BaseAlgorithm) -> None:
+    """
+    Check that the algorithm can learn the actions, and that they can be scaled to a box.
+
+    :param model: Model that is about to be set up
+    :raises ValueError: If the space is of another kind, or its bounds are equal or too far from each other
+    """
+    space, supported = model.action_space, type(model).supported_action_spaces  # type: ignore[attr-defined]
+    if not isinstance(space, supported):
+        choices = " or ".join(kind.__name__ for kind in supported)
+        hint = ". SoftQLearning learns Discrete actions" if isinstance(space, spaces.Discrete) else ""
+        raise ValueError(f"action_space={space}: {type(model).__name__} learns {choices} actions{hint}")
+    if not isinstance(space, spaces.Box):
+        return
+    with np.errstate(over="ignore"):
+        width = np.float64(space.high - space.low)  # first in their own type: integers wrap around, also where SB3 scales
+    bounds = np.abs(np.asarray([space.low, space.high], np.float64)).max(axis=0)
+    limit = LARGEST if space.dtype.kind == "f" else LARGEST_INTEGER
+    fits = (width > 0) & (np.maximum(width, bounds) <= limit)
+    if 0 in space.shape or not fits.all():
+        raise ValueError(
+            f"action_space={space}: each upper bound must lie above the lower one, by no more than a float32 or "
+            f"{space.dtype} can hold"
+        )
+
+
+def check_off_policy_arguments(model: OffPolicyAlgorithm) -> None:
+    """
+    Check the arguments of SB3's ``OffPolicyAlgorithm``.
+
+    :param model: Model that is about to be set up
+    :raises ValueError: If SB3 would fail late, or learn something else than the argument says
+    """
+    for name, minimum in COUNTS.items():
+        check_count(getattr(model, name), name, minimum)
+    check_number(model.learning_starts, "learning_starts", low=-LARGEST)
+    for name in ("tau", "gamma"):
+        check_number(getattr(model, name), name, high=1.0)
+    for name in ("optimize_memory_usage", "use_sde", "use_sde_at_warmup"):
+        check_flag(getattr(model, name), name)
+    _check_train_freq(model.train_freq)
+    # A private name of SB3's two classes: other noise shows its shape only when it acts
+    shape, space = np.shape(getattr(model.action_noise, "_mu", 0.0)), model.action_space
+    if isinstance(space, spaces.Box) and shape != space.shape and np.prod(shape) != 1:
+        raise ValueError(f"action_noise={model.action_noise!r} has shape {shape}, give it that of actions, {space.shape}")
+    buffer_class, n_steps = model.replay_buffer_class, model.n_steps
+    if n_steps > 1 and buffer_class is not None and model.replay_buffer_kwargs.get("n_steps") != n_steps:
+        raise ValueError(
+            f"n_steps={n_steps} has no effect on replay_buffer_class={buffer_class!r}: leave n_steps out, or leave "
+            "replay_buffer_class out. A buffer class that makes n-step returns takes n_steps and gamma in replay_buffer_kwargs"
+        )
+
+
+def _check_train_freq(train_freq: Any) -> None:
+    frequency, unit = train_freq if isinstance(train_freq, tuple) and len(train_freq) == 2 else (train_freq, "step")
+    if type(frequency) is not int or frequency < 1 or getattr(unit, "value", unit) not in ("step", "episode"):
+        raise ValueError(
+            f"train_freq={train_freq!r}: `train_freq` must be an integer >= 1, or a tuple like (2, 'step') or (1, 'episode')"
+        )

@@ -1,0 +1,113 @@
+"""A Q-function that is evaluated at many actions of one state."""
+
+from contextlib import nullcontext
+
+import torch as th
+from stable_baselines3.common.torch_layers import create_mlp
+from torch import nn
+from torch.nn import functional as F
+
+from sb3_maxent.common.layers import ScalarLinear, add_linear, chunk_size, per_sample
+
+PRECISIONS = {"float32": th.float32, "bfloat16": th.bfloat16}
+
+
+class QNetwork(nn.Module):
+    r"""
+    Q-function in which the action joins at one chosen layer.
+
+    The joining layer is linear in features and action together. So for many actions of one state the embedding of the state,
+    :math:`W_s h(s) + b`, is computed once and :math:`W_a a` is added for each action: nothing is tiled. (So the layer
+    ``join`` is used through its weights: forward hooks on it are not called.)
+
+    :param features_dim: Number of features of the state
+    :param action_dim: Number of action components
+    :param net_arch: Widths of the hidden layers
+    :param activation_fn: Activation function
+    :param action_layer: Index of the layer that the action enters: 0 with the features, as in SB3's ``ContinuousCritic``;
+        ``len(net_arch) - 1`` at the last hidden layer. Negative values count from the last hidden layer.
+    :param evaluation_precision: Precision of the hidden layers behind it where many actions are evaluated without gradient:
+        ``"float32"``, or ``"bfloat16"``, three times as fast on processors with matrix units for it. It has no effect when
+        the action enters at the last hidden layer.
+    :raises ValueError: If there is no such layer or precision
+    """
+
+    def __init__(
+        self,
+        features_dim: int,
+        action_dim: int,
+        net_arch: list[int],
+        activation_fn: type[nn.Module],
+        action_layer: int,
+        evaluation_precision: str = "float32",
+    ):
+        super().__init__()
+        if evaluation_precision not in tuple(PRECISIONS):
+            raise ValueError(f"evaluation_precision={evaluation_precision!r} is not one of {tuple(PRECISIONS)}")
+        self.evaluation_dtype = PRECISIONS[evaluation_precision]
+        n_layers = max(len(net_arch), 1)
+        if not isinstance(action_layer, int) or not -n_layers <= action_layer < n_layers:
+            raise ValueError(f"action_layer={action_layer} is not a hidden layer of net_arch={net_arch}")
+        action_layer %= n_layers
+        widths = [features_dim, *net_arch, 1]
+        self.trunk = nn.Sequential(*create_mlp(features_dim, -1, widths[1 : action_layer + 1], activation_fn))
+        self.join = nn.Linear(widths[action_layer] + action_dim, widths[action_layer + 1])
+        if action_layer > 0:
+            # As if the action had its own layer. The usual range, one over the root of all inputs, hundreds of them
+            # features, leaves the Q-function nearly linear in the action for thousands of updates
+            nn.init.uniform_(self.join.weight[:, -action_dim:], -(action_dim**-0.5), action_dim**-0.5)
+        hidden = create_mlp(widths[action_layer + 1], -1, net_arch[action_layer + 1 :], activation_fn)
+        head = [activation_fn(), *hidden, ScalarLinear(widths[-2])] if net_arch else [nn.Flatten(start_dim=1)]
+        self.head = nn.Sequential(*head)
+        for module in head:
+            # Subclasses may need their input again
+            if type(module) is nn.ReLU:
+                # A hidden layer of all samples is large: a second copy costs more than the product that made it
+                module.inplace = True
+
+    def embed(self, features: th.Tensor) -> th.Tensor:
+        """
+        What a state contributes to the joining layer, the same for all its actions.
+
+        :param features: Features of the states, shape (batch, features)
+        :return: Embedding, shape (batch, 1, join)
+        """
+        hidden = self.trunk(features)  # (batch, hidden)
+        return F.linear(hidden, self.join.weight[:, : hidden.shape[1]], self.join.bias).unsqueeze(1)  # (batch, 1, join)
+
+    def forward(self, embedding: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        Evaluate several actions per state.
+
+        :param embedding: Embedding of the states, shape (batch, 1, join)
+        :param actions: Actions in [-1, 1], shape (batch, samples, action)
+        :return: Q-values, shape (batch, samples); with a further dimension where the last layer has several outputs
+        """
+        weight_action = self.join.weight[:, -actions.shape[2] :]  # (join, action)
+        if th.is_grad_enabled():
+            return self._evaluate(embedding, actions, weight_action)
+        # What runs an exported graph need not know another type
+        reduced = self.evaluation_dtype is not th.float32 and not th.compiler.is_exporting()
+        with th.autocast(actions.device.type, dtype=self.evaluation_dtype) if reduced else nullcontext():
+            return self._evaluate_in_chunks(embedding, actions, weight_action)
+
+    def _evaluate_in_chunks(self, embedding: th.Tensor, actions: th.Tensor, weight_action: th.Tensor) -> th.Tensor:
+        # In training mode a normalisation must see all samples at once
+        if th.compiler.is_compiling() or self.training:
+            return self._evaluate(embedding, actions, weight_action)
+        # Fresh large temporaries cost page faults and cache misses: as many states at a time as stay in cache, in one buffer.
+        # Without a hidden layer the Q-values are views of the buffer, which must not be used again
+        chunk = chunk_size(actions, self.join.out_features) if len(self.head) > 1 else len(actions)
+        # With its own buffer the product keeps its precision under autocast
+        buffer = actions.new_empty(chunk, actions.shape[1], self.join.out_features)
+        return th.cat(
+            [
+                self._evaluate(part, some_actions, weight_action, buffer[: len(part)])
+                for part, some_actions in zip(embedding.split(chunk), actions.split(chunk), strict=True)
+            ]
+        )
+
+    def _evaluate(
+        self, embedding: th.Tensor, actions: th.Tensor, weight_action: th.Tensor, out: th.Tensor | None = None
+    ) -> th.Tensor:
+        return per_sample(self.head, add_linear(embedding, actions, weight_action, out))  # (batch, samples)

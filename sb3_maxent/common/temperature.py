@@ -1,0 +1,136 @@
+"""The temperature of maximum-entropy reinforcement learning, which SB3 calls the entropy coefficient."""
+
+import math
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
+
+from sb3_maxent.common.checks import SMALLEST
+from sb3_maxent.common.schedules import make_schedule
+from sb3_maxent.functional import ent_coef_loss
+
+# Bounds of the logarithm of a learned coefficient. A target entropy out of reach would drive it on until the Q-values overflow
+LOG_BOUNDS = (-20.0, 10.0)
+
+
+class Temperature:
+    """
+    The entropy coefficient: a number, a schedule, or learned towards a target entropy.
+
+    :param ent_coef: A number or a schedule, ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on
+    :param device: Device
+    :raises ValueError: If ``ent_coef`` is none of these
+    """
+
+    def __init__(self, ent_coef: float | str | Schedule, device: th.device):
+        learned, self.schedule = parse_ent_coef(ent_coef)
+        self.log_value: th.Tensor | None = None
+        self.optimizer: th.optim.Adam | None = None
+        self.fixed_value = th.tensor(self.schedule(1.0), device=device)  # ()
+        if learned:
+            # The logarithm is learned, as in SB3: see https://github.com/rail-berkeley/softlearning/issues/37
+            self.log_value = self.fixed_value.log().reshape(1).requires_grad_(True)  # (1,)
+            self.optimizer = th.optim.Adam([self.log_value], fused=True)
+
+    @property
+    def value(self) -> th.Tensor:
+        """The coefficient without gradient, shape () or, if it is learned, (1,)"""
+        return self.fixed_value if self.log_value is None else self.log_value.detach().exp()
+
+    def assign(self, value: th.Tensor | float) -> None:
+        """
+        Fix the coefficient at another value from now on.
+
+        :param value: The value, a scalar
+        :raises ValueError: If the coefficient is learned, or the value is not a finite number >= 0
+        """
+        if self.log_value is not None:
+            raise ValueError(f"ent_coef_tensor={value!r}: the coefficient is learned, its logarithm is log_ent_coef")
+        self.schedule = make_schedule(float(value), "ent_coef_tensor")
+        self.fixed_value.fill_(float(value))
+
+    def restart(self, progress_remaining: float) -> None:
+        """
+        Set the value of the number or schedule that was given, or the initial value of a learned coefficient.
+
+        :param progress_remaining: Remaining progress of training, from 1 to 0
+        """
+        self.fixed_value.fill_(self.schedule(progress_remaining))
+        if self.log_value is not None:
+            self.log_value.data.copy_(self.fixed_value.log())
+
+    def follow_schedule(self, progress_remaining: float) -> None:
+        """
+        Set the value of a schedule. A number stays as it is, also where a user has changed its tensor.
+
+        :param progress_remaining: Remaining progress of training, from 1 to 0
+        """
+        if not isinstance(self.schedule.value_schedule, ConstantSchedule):
+            self.restart(progress_remaining)
+
+    def learn(self, log_prob: th.Tensor, target_entropy: float) -> dict[str, th.Tensor]:
+        """
+        Take one gradient step towards the target entropy, if the coefficient is learned.
+
+        :param log_prob: Log probabilities of the policy's actions, or their means, without gradient, shape (batch, samples)
+        :param target_entropy: Target entropy in nats
+        :return: The loss, by the name that is logged
+        """
+        if self.log_value is None or self.optimizer is None:
+            return {}
+        loss = ent_coef_loss(self.log_value, log_prob, target_entropy)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        with th.no_grad():
+            self.log_value.clamp_(*LOG_BOUNDS)
+        return {"ent_coef_loss": loss.detach()}
+
+
+def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, FloatSchedule]:
+    """
+    Read an entropy coefficient.
+
+    :param ent_coef: A number or a schedule, ``"auto"``, or ``"auto_x"`` with the initial value x
+    :return: Whether it is learned, and its schedule, or a constant one of its initial value
+    :raises ValueError: If it is none of these, or if the initial value is not one that it may learn
+    """
+    value, learned = ent_coef, False
+    if isinstance(ent_coef, str) and ent_coef.startswith("auto"):
+        value, learned = "1" if ent_coef == "auto" else ent_coef.removeprefix("auto_"), True
+    try:
+        schedule = make_schedule(value, "ent_coef")
+    except ValueError:
+        schedule = None
+    # A learned coefficient cannot follow a schedule
+    if schedule is None or (learned and (schedule(1.0) < SMALLEST or "lin_" in str(ent_coef))):
+        raise ValueError(
+            f"ent_coef={ent_coef!r}: give a number >= 0, a schedule, 'auto', or 'auto_x' with an initial value x > 0"
+        )
+    lowest, highest = (math.exp(bound) for bound in LOG_BOUNDS)
+    if learned and not lowest <= schedule(1.0) <= highest:
+        raise ValueError(f"ent_coef={ent_coef!r}: a learned one stays between {lowest:.2g} and {highest:.2g}")
+    return learned, schedule
+
+
+def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space) -> float:
+    """
+    Read a target entropy.
+
+    :param target_entropy: A number of nats, or ``"auto"`` for minus the number of action components
+    :param action_space: Action space
+    :return: Target entropy in nats
+    :raises ValueError: If it is neither, or not finite
+    """
+    if target_entropy == "auto":
+        return -float(get_action_dim(action_space))
+    try:
+        nats = float(target_entropy)
+    except (OverflowError, TypeError, ValueError):
+        nats = float("nan")
+    if not math.isfinite(nats):
+        raise ValueError(f"target_entropy={target_entropy!r}: give a finite number of nats, or 'auto'")
+    return nats

@@ -1,0 +1,130 @@
+"""An off-policy algorithm with a temperature: SB3's names of it, and how it is saved and loaded."""
+
+from typing import Any, TypeVar
+
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import recursive_getattr
+from stable_baselines3.common.type_aliases import GymEnv, Schedule, TensorDict
+
+from sb3_maxent.common.checked_algorithm import CheckedOffPolicyAlgorithm
+from sb3_maxent.common.loading import ModelFile
+from sb3_maxent.common.temperature import Temperature, parse_target_entropy
+
+SelfTemperedAlgorithm = TypeVar("SelfTemperedAlgorithm", bound="TemperedAlgorithm")
+
+
+class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
+    """
+    Off-policy algorithm with an entropy coefficient.
+
+    :param policy: Name or class of the policy
+    :param env: Environment, or its name
+    :param learning_rate: Learning rate, a number, a schedule or an RL Zoo string such as ``"lin_3e-4"``
+    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
+        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2.1e-9 and 2.2e4
+    :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
+    :param kwargs: Keyword arguments of SB3's ``OffPolicyAlgorithm``
+    :raises ValueError: If an argument has no meaning
+    """
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str,
+        learning_rate: float | str | Schedule,
+        *,
+        ent_coef: str | float | Schedule,
+        target_entropy: str | float,
+        **kwargs: Any,
+    ):
+        super().__init__(policy, env, learning_rate, **kwargs)
+        self.ent_coef = ent_coef
+        self.target_entropy = target_entropy
+
+    def _setup_model(self) -> None:
+        self.target_entropy = parse_target_entropy(self.target_entropy, self.action_space)
+        self.temperature = Temperature(self.ent_coef, self.device)
+        super()._setup_model()
+        self._tell_temperature()
+
+    @property
+    def log_ent_coef(self) -> th.Tensor | None:
+        """Logarithm of a learned entropy coefficient, shape (1,), otherwise ``None``"""
+        return self.temperature.log_value
+
+    @property
+    def ent_coef_optimizer(self) -> th.optim.Adam | None:
+        """Optimizer of a learned entropy coefficient, otherwise ``None``"""
+        return self.temperature.optimizer
+
+    @property
+    def ent_coef_tensor(self) -> th.Tensor:
+        """Entropy coefficient that is not learned, a scalar. Assigning it, in a callback for instance, fixes it."""
+        return self.temperature.fixed_value
+
+    @ent_coef_tensor.setter
+    def ent_coef_tensor(self, value: th.Tensor | float) -> None:
+        self.temperature.assign(value)
+        # For a model that is saved and loaded
+        self.ent_coef = float(value)
+        self._tell_temperature()
+
+    def _tell_temperature(self) -> None:
+        """Give the policy the entropy coefficient that has changed, if it acts by it"""
+
+    def set_parameters(
+        self, load_path_or_dict: str | TensorDict, exact_match: bool = True, device: th.device | str = "auto"
+    ) -> None:
+        """
+        Set the parameters of networks and optimizers as SB3 does. An entropy coefficient that is not learned stays.
+
+        :param load_path_or_dict: File, or a dictionary of state dictionaries
+        :param exact_match: Whether all of them must be there
+        :param device: Device
+        :raises ValueError: If there are parameters of something that this model has not
+        """
+        for name in load_path_or_dict if isinstance(load_path_or_dict, dict) else ():
+            if recursive_getattr(self, name, self) is None:
+                raise ValueError(f"got the parameters of {name}, which this model has not: is ent_coef the same?")
+        ent_coef = self.ent_coef_tensor.clone()
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        self.ent_coef_tensor.copy_(ent_coef)
+        self._tell_temperature()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "temperature"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ([], ["ent_coef_tensor"]) if self.ent_coef_optimizer is None else (["ent_coef_optimizer"], ["log_ent_coef"])
+
+    @classmethod
+    def load(
+        cls: type[SelfTemperedAlgorithm],
+        path: ModelFile,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> SelfTemperedAlgorithm:
+        """
+        Load a model as SB3 does. An ``ent_coef`` among the arguments replaces the saved coefficient at once.
+
+        :param path: File, with or without ``.zip``, or a file object
+        :param env: Environment to go on in, with the spaces of the first one
+        :param device: Device
+        :param custom_objects: Values of entries that are not to be read from the file
+        :param print_system_info: Whether to print with which versions the model was saved
+        :param force_reset: Whether the environment is reset before training goes on
+        :param kwargs: Attributes of the model to change; ``policy_kwargs`` must be those that the model was made with
+        :return: The model
+        :raises ValueError: If the file is damaged, incomplete, of another algorithm, or does not fit the other arguments
+        """
+        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        if "ent_coef" in {*kwargs, *(custom_objects or {})}:
+            # SB3 has restored the saved one
+            model.temperature.restart(model._current_progress_remaining)
+        model._tell_temperature()
+        return model

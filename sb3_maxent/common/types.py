@@ -1,0 +1,76 @@
+"""What one part of an update hands to the next."""
+
+from typing import Any, NamedTuple
+
+import torch as th
+
+
+class UpdateNoise(NamedTuple):
+    """
+    Everything random in one update, drawn before it.
+
+    :param next_actions: Noise of the actions in the critic target: a tensor, or several in a tuple
+    :param actions: Noise of the actions in the actor loss, not contiguous, shape (batch, samples, noise)
+    """
+
+    next_actions: Any
+    actions: Any
+
+
+class ValueNoise(NamedTuple):
+    """
+    Noise of the soft value.
+
+    :param centres: Standard normal noise of the sampler's actions, shape (batch, samples, action)
+    :param proposal: Uniform noise of the proposal around them, shape (batch, samples, 1 + action)
+    """
+
+    centres: th.Tensor
+    proposal: th.Tensor
+
+
+class ActionSamples(NamedTuple):
+    """
+    Actions at which an expectation is evaluated.
+
+    :param actions: Actions without gradient, in [-1, 1], shape (batch, samples, action), or numbers of ``Discrete`` actions,
+        shape (batch, samples)
+    :param log_prob: Log density of the distribution that they were drawn from, shape (batch, samples)
+    :param weights: Weight of each action, shape (batch, samples); ``None`` for the plain mean
+    """
+
+    actions: th.Tensor
+    log_prob: th.Tensor
+    weights: th.Tensor | None = None
+
+
+class CriticOutput(NamedTuple):
+    """
+    What a critic computes for one update.
+
+    :param predictions: Of the actions in the replay buffer, with gradient, shape (networks, batch, 1, ...)
+    :param embedding: Embedding of the states without gradient, for the loss of the actor
+    :param next_predictions: Of the next actions, by the target networks, without gradient,
+        shape (networks, batch, samples, ...)
+    """
+
+    predictions: th.Tensor
+    embedding: list[th.Tensor]
+    next_predictions: th.Tensor
+
+
+class Losses(NamedTuple):
+    """
+    Losses of one update, and what is logged or learned from besides.
+
+    :param critic: Loss of the critic, a scalar
+    :param q_mean: Mean prediction of the first critic network, without gradient
+    :param actor: Loss of the actor, a scalar, ``None`` for an actor without parameters
+    :param log_prob: Mean log probability of the policy's actions without gradient, shape (batch, 1), ``None`` for a policy
+        without a density
+    """
+
+    critic: th.Tensor
+    q_mean: th.Tensor
+    actor: th.Tensor | None
+    log_prob: th.Tensor | None

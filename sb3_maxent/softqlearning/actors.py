@@ -1,0 +1,297 @@
+"""Actors of Soft Q-learning: a network that turns noise into actions of a box, and the softmax of ``Discrete`` actions."""
+
+import math
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
+
+from sb3_maxent.common.compilation import store
+from sb3_maxent.common.critics import batch_size_of
+from sb3_maxent.common.distributions import Categorical, draw_noise
+from sb3_maxent.common.errors import finite
+from sb3_maxent.common.layers import NarrowLinear, add_linear, chunk_size, per_sample
+from sb3_maxent.common.policies import SampledActor
+from sb3_maxent.common.types import ActionSamples, ValueNoise
+from sb3_maxent.functional import mixture_proposal, uniform_proposal
+
+VALUE_PROPOSALS = ("mixture", "uniform")
+# Actions among which ``deterministic=True`` chooses
+N_CANDIDATES = 32
+
+
+def check_random(deterministic: bool) -> None:
+    """
+    Refuse to act deterministically without the critic.
+
+    :param deterministic: Whether a deterministic action is asked for
+    :raises ValueError: If it is
+    """
+    if deterministic:
+        raise ValueError(
+            "deterministic=True chooses the action by its Q-value, which the actor does not know: call "
+            "model.predict(observation, deterministic=True) or policy(observation, deterministic=True)"
+        )
+
+
+class Actor(SampledActor, BasePolicy):
+    r"""
+    State-conditioned sampling network: :math:`a = \tanh f(\xi; s)` with standard normal noise :math:`\xi`.
+
+    It has no density that could be evaluated. Features and noise enter through a layer each, initialised by the number of
+    their own inputs, so that the actions spread over the box at first however many features there are and however large: with
+    one layer for both, the noise of a few components would drown in a hundred features, and nothing would be explored.
+
+    Paper: https://arxiv.org/abs/1702.08165 (section 3.3)
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param net_arch: Widths of the hidden layers, at least one
+    :param features_extractor: Network to extract features
+    :param features_dim: Number of features
+    :param activation_fn: Activation function
+    :param normalize_images: Whether to divide images by 255
+    :param noise_layer: Index of the hidden layer that the noise enters: 0 with the features, as in the authors' code, -1 the
+        last one. The later, the cheaper are many samples per state.
+    :raises ValueError: If there is no such layer
+    """
+
+    is_exact = False
+    deterministic_noise: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        net_arch: list[int],
+        features_extractor: nn.Module,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        noise_layer: int = -1,
+    ):
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+            squash_output=True,
+        )
+        if len(net_arch) == 0:
+            raise ValueError(f"net_arch={net_arch}: the sampling network needs at least one hidden layer")
+        if not isinstance(noise_layer, int) or not -len(net_arch) <= noise_layer < len(net_arch):
+            raise ValueError(f"noise_layer={noise_layer} is not a hidden layer of the sampling network's net_arch={net_arch}")
+        self.net_arch, self.features_dim = net_arch, features_dim
+        self.activation_fn, self.noise_layer = activation_fn, noise_layer
+        self.noise_dim = get_action_dim(action_space)
+        self.register_buffer("deterministic_noise", th.randn(N_CANDIDATES, self.noise_dim))
+        layer = noise_layer % len(net_arch)
+        widths = [features_dim, *net_arch]
+        trunk = create_mlp(features_dim, -1, net_arch[:layer], activation_fn)
+        self.features_network = nn.Sequential(*trunk, nn.Linear(widths[layer], net_arch[layer]))
+        self.noise_network = nn.Linear(self.noise_dim, net_arch[layer], bias=False)
+        head = create_mlp(net_arch[layer], -1, net_arch[layer + 1 :], activation_fn)
+        self.head = nn.Sequential(activation_fn(), *head, NarrowLinear(net_arch[-1], self.noise_dim))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # Keeps the size of the noise on its way, where PyTorch's own initialisation shrinks it sixfold per layer. The state's
+        # way keeps PyTorch's: observations are larger than noise, and would put the actions at the bounds
+        for module in (self.noise_network, *self.head):
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif type(module) is nn.ReLU:
+                # As in the critic: a second copy of a hidden layer of all samples costs more than the product that made it
+                module.inplace = True
+
+    def hidden_features(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        Features of the states at the layer that the noise enters, computed once for all samples of a state.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Features, shape (batch, 1, hidden)
+        """
+        features = self.extract_features(obs, self.features_extractor)  # (batch, features)
+        return self.features_network(features).unsqueeze(1)
+
+    def transform(self, features: th.Tensor, noise: th.Tensor) -> th.Tensor:
+        """
+        Turn noise into actions before the squash.
+
+        :param features: ``hidden_features`` of the states, shape (batch, 1, hidden)
+        :param noise: Standard normal noise, shape (batch, samples, action)
+        :return: Actions before tanh, shape (batch, samples, action)
+        """
+        weight = self.noise_network.weight
+        # In training mode a normalisation must see all samples at once
+        if th.is_grad_enabled() or (self.training and any(isinstance(layer, nn.BatchNorm1d) for layer in self.head)):
+            return per_sample(self.head, add_linear(features, noise, weight))
+        if th.compiler.is_compiling():
+            return store(per_sample(self.head, add_linear(features, noise, weight)))
+        # As many states at a time as stay in cache, as in the critic
+        chunk = chunk_size(noise, len(weight))
+        parts = zip(features.split(chunk), noise.split(chunk), strict=True)
+        return th.cat([per_sample(self.head, add_linear(some, some_noise, weight)) for some, some_noise in parts])
+
+    def pre_tanh(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
+        """
+        Turn noise into actions before the squash.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Standard normal noise, shape (batch, samples, action)
+        :return: Actions before tanh, shape (batch, samples, action)
+        """
+        return self.transform(self.hidden_features(obs), noise)
+
+    def squash(self, pre_tanh: th.Tensor) -> th.Tensor:
+        """
+        Squash variables without gradient into actions.
+
+        :param pre_tanh: Actions before tanh, shape (batch, samples, action)
+        :return: Actions in [-1, 1], shape (batch, samples, action)
+        """
+        return store(th.tanh(pre_tanh))
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        """
+        Act.
+
+        :param obs: Observations, shape (batch, ...)
+        :param deterministic: Must be ``False``
+        :return: One random action per state in [-1, 1], shape (batch, action)
+        :raises ValueError: For a deterministic action
+        """
+        check_random(deterministic)
+        return self.sample_actions(obs, 1).squeeze(1)
+
+    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
+        return th.tanh(self.pre_tanh(obs, noise))
+
+    def draw_value_noise(self, batch_size: int, n_samples: int) -> ValueNoise:
+        """
+        Draw the noise of the soft value.
+
+        :param batch_size: Number of states
+        :param n_samples: Number of actions per state
+        :return: Noise
+        """
+        centres = self.draw_noise(batch_size, n_samples)
+        return ValueNoise(centres, draw_noise(th.rand, batch_size, n_samples, 1 + self.noise_dim, self.device))
+
+    def value_samples(self, obs: PyTorchObs, noise: ValueNoise, proposal: str) -> ActionSamples:
+        """
+        Actions from which the soft value is estimated.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Noise
+        :param proposal: ``"mixture"`` for actions near those of this network, or ``"uniform"``
+        :return: Actions, and their log density under the proposal
+        """
+        if proposal == "mixture":
+            centres = self.squash(self.pre_tanh(obs, noise.centres))  # (batch, samples, action)
+            actions, log_proposal = mixture_proposal(centres, noise.proposal)  # (batch, samples, action), (batch, samples)
+        else:
+            actions, log_proposal = uniform_proposal(noise.proposal[..., 1:])  # (batch, samples, action), (batch, samples)
+        return ActionSamples(store(actions), log_proposal)
+
+    def candidates(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        Turn the noise of ``deterministic_noise``, the same for all states and times, into actions.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Actions in [-1, 1], shape (batch, candidates, action)
+        """
+        return self.actions_from_noise(obs, self.deterministic_noise.expand(batch_size_of(obs), -1, -1))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return self(observation, deterministic)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        names = ("net_arch", "features_extractor", "features_dim", "activation_fn", "noise_layer")
+        return {**data, **{name: getattr(self, name) for name in names}}
+
+
+class SoftmaxActor(SampledActor):
+    r"""
+    Policy of ``Discrete`` actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)`. It has no parameters.
+
+    Paper: https://arxiv.org/abs/1702.08165 (equation 6)
+
+    :param policy: Policy with the critic and the temperature
+    """
+
+    is_exact = True
+    noise_dim = 1
+    optimizer = None
+    features_extractor = None
+
+    def __init__(self, policy: Any):
+        self.policy = policy
+
+    @property
+    def device(self) -> th.device:  # type: ignore[override]
+        """Device of the critic"""
+        return self.policy.device
+
+    def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
+        """
+        Draw the noise of several actions per state.
+
+        :param batch_size: Number of states
+        :param n_samples: Number of actions per state
+        :return: Uniform noise in [0, 1), shape (batch, samples, 1)
+        """
+        return draw_noise(th.rand, batch_size, n_samples, self.noise_dim, self.device)
+
+    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
+        critic = self.policy.critic
+        q_values = finite(critic.q_values(critic.embed(obs), self.candidates(obs)), "Q-value")  # (batch, actions)
+        return Categorical(q_values / self.policy.ent_coef).sample(noise)  # (batch, samples), eq. 6
+
+    def candidates(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        All actions.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Numbers of actions, shape (batch, actions)
+        """
+        return self.policy.critic.all_actions(batch_size_of(obs))
+
+    def value_samples(self, obs: PyTorchObs, noise: Any, proposal: str) -> ActionSamples:
+        """
+        Every action once, from which the soft value is exact.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Not used
+        :param proposal: Not used
+        :return: Numbers of actions, and the logarithm of one over their number, shape (batch, actions) each
+        """
+        actions = self.candidates(obs)  # (batch, actions)
+        return ActionSamples(actions, th.full(actions.shape, -math.log(actions.shape[1]), device=actions.device))
+
+    def __call__(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        """
+        Act.
+
+        :param obs: Observations, shape (batch, ...)
+        :param deterministic: Must be ``False``
+        :return: Numbers of actions, shape (batch,)
+        :raises ValueError: For a deterministic action
+        """
+        check_random(deterministic)
+        return self.sample_actions(obs, 1).squeeze(1)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        Do nothing: there is no network.
+
+        :param mode: Not used
+        """

@@ -1,0 +1,231 @@
+"""A critic, a loss and a policy distribution of a user, each without a change of the package."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
+from sb3_contrib.common.utils import quantile_huber_loss
+from torch import nn
+
+from sb3_maxent import DSPG, SoftQLearning
+from sb3_maxent.common.critics import MultiActionCritic
+from sb3_maxent.common.distributions import Categorical, draw_noise
+from sb3_maxent.common.q_network import QNetwork
+from sb3_maxent.common.types import CriticOutput
+from sb3_maxent.dspg.policies import Actor, DSPGPolicy
+from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
+from tests.envs import QuadraticBandit
+from tests.models import SMALL
+from tests.softqlearning.test_softqlearning import REWARDS, DiscreteBandit
+
+# --- batch normalisation in trunk and join -----------------------------------------------------------------------------
+
+
+class NormalisedNetwork(QNetwork):
+    def __init__(self, features_dim, action_dim, net_arch, *args, **kwargs):
+        super().__init__(features_dim, action_dim, net_arch, *args, **kwargs)
+        self.trunk.insert(0, nn.BatchNorm1d(features_dim))
+        for i in reversed([i for i, layer in enumerate(self.trunk) if isinstance(layer, nn.Linear)]):
+            self.trunk.insert(i + 1, nn.BatchNorm1d(self.trunk[i].out_features))
+        self.head.insert(0, nn.BatchNorm1d(self.join.out_features))
+
+
+class NormalisedCritic(MultiActionCritic):
+    network_class = NormalisedNetwork
+
+
+class NormalisedDSPG(DSPGPolicy):
+    critic_class = NormalisedCritic
+
+
+class NormalisedSoftQLearning(SoftQLearningPolicy):
+    critic_class = NormalisedCritic
+
+
+# --- quantile regression -----------------------------------------------------------------------------------------------
+
+
+class QuantileNetwork(QNetwork):
+    def __init__(self, features_dim, action_dim, net_arch, *args, **kwargs):
+        super().__init__(features_dim, action_dim, net_arch, *args, **kwargs)
+        self.head[-1] = nn.Linear(net_arch[-1], 5)
+
+
+class QuantileCritic(MultiActionCritic):
+    network_class = QuantileNetwork
+
+    def value(self, predictions):
+        return predictions.mean(dim=3).amin(dim=0)  # (batch, samples)
+
+    def soft_value(self, predictions, samples, ent_coef):
+        # The quantiles of all samples and networks together
+        values = predictions - ent_coef * samples.log_prob.unsqueeze(2)  # (networks, batch, samples, quantiles)
+        return values.permute(1, 0, 2, 3).flatten(1)  # (batch, networks * samples * quantiles)
+
+    def loss(self, predictions, target):
+        quantiles = predictions.squeeze(2).transpose(0, 1)  # (batch, networks, quantiles)
+        return quantile_huber_loss(quantiles, target.unsqueeze(1).expand(-1, quantiles.shape[1], -1), sum_over_quantiles=False)
+
+
+class QuantileDSPG(DSPGPolicy):
+    critic_class = QuantileCritic
+
+
+# --- a categorical distribution with an exact expectation --------------------------------------------------------------
+
+
+class CategoricalActor(Actor):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.mu, self.log_std = nn.Linear(self.mu.in_features, int(self.action_space.n)), None
+        self.noise_dim = 1
+
+    def draw_noise(self, batch_size, n_samples):
+        return draw_noise(th.rand, batch_size, n_samples, 1, self.device)
+
+    def action_distribution(self, obs):
+        return Categorical(self.mu(self.latent_pi(self.extract_features(obs, self.features_extractor))))
+
+
+class CategoricalPolicy(DSPGPolicy):
+    actor_class = CategoricalActor
+
+
+class DiscreteDSPG(DSPG):
+    supported_action_spaces = (spaces.Discrete,)
+
+
+# --- and a joint pass without target networks --------------------------------------------------------------------------
+
+
+class JointCritic(NormalisedCritic):
+    has_target = False
+
+    def evaluate(self, target, obs, actions, next_obs, next_actions):
+        """The statistics are those of (s, a) and of one (s', a') each, and all next actions are evaluated with them"""
+        embedding = self.embed(th.cat([obs, next_obs]))
+        predictions = self.predictions(embedding, th.cat([self.one_sample(actions), next_actions[:, :1]]))
+        (states, next_states), n = zip(*(part.detach().chunk(2) for part in embedding), strict=True), len(embedding[0]) // 2
+        with th.no_grad():
+            next_values = self.q_values(next_states, next_actions)
+        return CriticOutput(predictions[:, :n], states, next_values.unsqueeze(0))
+
+
+class JointDSPG(DSPGPolicy):
+    critic_class = JointCritic
+
+
+BANDIT = {
+    "learning_rate": 3e-3,
+    "gamma": 0.5,
+    "ent_coef": 0.3,
+    "n_action_samples": 16,
+    "batch_size": 64,
+    "tau": 0.05,
+    "seed": 0,
+}
+
+
+class NoisyBandit(QuadraticBandit):
+    """With observations that mean nothing: a batch of equal states has no deviation to divide by"""
+
+    observation_space = spaces.Box(-1, 1, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed)
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), info
+
+    def step(self, action):
+        _, *rest = super().step(action)
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), *rest
+
+
+def bandit_model(policy, **kwargs):
+    env = TimeLimit(NoisyBandit(h=3.0, b=0.4), 10)
+    return DSPG(policy, env, policy_kwargs={"net_arch": [32, 32]}, **{**BANDIT, **kwargs})
+
+
+def mean_action(model):
+    observations = np.random.default_rng(0).uniform(-1, 1, (50, 2)).astype(np.float32)
+    return model.predict(observations, deterministic=True)[0].mean()
+
+
+@pytest.mark.parametrize("policy", [NormalisedDSPG, QuantileDSPG, JointDSPG])
+def test_other_critics_learn(policy):
+    """The best action of the bandit is 0.4, and the one of an untrained policy near 0"""
+    model = bandit_model(policy)
+    assert abs(mean_action(model)) < 0.2
+    assert mean_action(model.learn(800)) == pytest.approx(0.4, abs=0.1)
+
+
+@pytest.mark.parametrize("action_layer", [0, -1])
+@pytest.mark.parametrize("net_arch", [[8], [8, 8], [8, 8, 8]])
+def test_normalisation_sees_samples_as_samples(net_arch, action_layer):
+    """As if each sample of each state were a state, also where there are as many samples as hidden units"""
+    network = NormalisedNetwork(3, 2, net_arch, nn.ReLU, action_layer)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            nn.init.normal_(module.weight), nn.init.normal_(module.bias), nn.init.normal_(module.running_mean)
+    features, actions = th.randn(5, 3), th.rand(5, 8, 2) * 2 - 1
+    for training in (False, True):
+        network.train(training)
+        many = network(network.embed(features), actions)
+        rows = network.head((network.embed(features) + actions @ network.join.weight[:, -2:].t()).flatten(0, 1))
+        assert many.shape == (5, 8) and th.allclose(many.flatten(), rows, atol=1e-5)
+    # In training mode statistics are those of all samples, so the two modes differ
+    assert not th.allclose(many, network.eval()(network.embed(features), actions), atol=1e-2)
+
+
+def test_the_policys_samples_move_no_statistics():
+    model = bandit_model(NormalisedDSPG).learn(120)
+    model.policy.set_training_mode(True)
+    norms = [network.head[0] for network in model.critic.q_networks]
+    counts = [norm.num_batches_tracked.item() for norm in norms]
+    with th.no_grad():
+        embedding = model.critic.embed(th.rand(4, 2))
+        model.critic.q_values(embedding, th.zeros(4, 3, 1))
+        assert [norm.num_batches_tracked.item() for norm in norms] == counts and all(norm.training for norm in norms)
+        model.critic.predictions(embedding, th.zeros(4, 1, 1))
+    assert [norm.num_batches_tracked.item() for norm in norms] == [count + 1 for count in counts]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "policy", "arguments"),
+    [
+        (DSPG, NormalisedDSPG, {"n_action_samples": 4}),
+        pytest.param(DSPG, QuantileDSPG, {"n_action_samples": 4}, marks=pytest.mark.slow),
+        pytest.param(DSPG, JointDSPG, {"n_action_samples": 4}, marks=pytest.mark.slow),
+        (SoftQLearning, NormalisedSoftQLearning, {"n_particles": 4, "n_value_samples": 4}),
+    ],
+)
+def test_other_critics_compile(algorithm, policy, arguments):
+    """To rounding. Adam would turn the rounding of a gradient near zero into a whole step"""
+    states = []
+    for learning_rate, compile in ((0.01, False), (0.01, True), (0.0, False)):
+        policy_kwargs = {"net_arch": [16, 16], "optimizer_class": th.optim.SGD}
+        kwargs = {**SMALL, **arguments, "policy_kwargs": policy_kwargs, "learning_rate": learning_rate, "compile": compile}
+        model = algorithm(policy, "Pendulum-v1", **kwargs).learn(25)
+        assert not compile or model._loss_function.compiled is not None
+        states.append(th.cat([parameter.flatten() for parameter in model.policy.parameters()]))
+    eager, compiled, control = states
+    assert 100 * (eager - compiled).abs().max() < (eager - control).abs().max()
+
+
+def test_without_a_target_there_is_none():
+    model = bandit_model(JointDSPG)
+    assert model.critic_target is model.critic and model._target_pairs() == []
+
+
+def test_a_categorical_policy_finds_the_softmax():
+    alpha = 0.5
+    arguments = {"ent_coef": alpha, "learning_rate": 3e-3, "batch_size": 32, "seed": 0, "n_action_samples": 2}
+    model = DiscreteDSPG(CategoricalPolicy, DiscreteBandit(), policy_kwargs={"net_arch": [32]}, **arguments).learn(1500)
+    exact = np.exp(REWARDS / alpha) / np.exp(REWARDS / alpha).sum()
+    actions = model.sample_actions(np.ones(1, np.float32), 100_000)
+    assert 0.5 * np.abs(np.bincount(actions, minlength=4) / len(actions) - exact).sum() < 0.03
+    assert model.predict(np.ones(1, np.float32), deterministic=True)[0] == 1
+    # The expectation is exact: the noise changes no loss
+    replay_data = model.replay_buffer.sample(32)
+    losses = [model._losses(replay_data, model._draw_noise(32), th.tensor(alpha)) for _ in range(2)]
+    assert losses[0].critic == losses[1].critic and losses[0].actor == losses[1].actor
