@@ -1,7 +1,11 @@
 import argparse
+import copy
 import importlib.metadata
+import pickle
 import pkgutil
+import shutil
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -21,6 +25,24 @@ FUTURE_ZOOS = [
     ("no manager", "exp_manager.py", "ExperimentManager", "Experiment", "rl_zoo3.exp_manager"),
     ("no config", "exp_manager.py", "config", "settings", "rl_zoo3.exp_manager"),
 ]
+
+
+# A finder of another package, which asks all finders as the hook does
+SECOND_FINDER = """
+import sys
+
+class Second:
+    asked = []
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "rl_zoo3.utils":
+            self.asked.append(name)
+            specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+            return next(filter(None, specs), None)
+
+sys.second = Second()
+sys.meta_path.insert({position}, sys.second)
+"""
 
 
 @pytest.fixture
@@ -44,6 +66,34 @@ def test_startup_files_are_installed():
 
 def test_hook_waits_for_the_modules_that_are_registered():
     assert sys.modules["_sb3_maxent_zoo_hook"].MODULES == set(zoo.MODULES)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])
+def test_loader_can_be_copied(duplicate):
+    loader = sys.modules["_sb3_maxent_zoo_hook"]._Loader(SourceFileLoader("rl_zoo3.utils", "utils.py"))
+    assert duplicate(loader).get_filename() == "utils.py"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        loader.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("position", [0, 1], ids=["before the hook", "behind the hook"])
+def test_second_finder_that_asks_all_finders(fake_zoo, tmp_path, position):
+    code = "import sys, rl_zoo3.utils; print(*sys.second.asked, *rl_zoo3.utils.ALGOS)"
+    result = run_python("-c", SECOND_FINDER.format(position=position) + code, cwd=tmp_path, PYTHONPATH=fake_zoo())
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert {"rl_zoo3.utils", "sac", "dspg", "softqlearning"} <= set(result.stdout.split())
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_startup_file_without_its_module_is_silent(tmp_path, complete):
+    """As after an uninstall that failed half-way."""
+    for file in importlib.metadata.files("sb3-maxent"):
+        if file.name == "sb3_maxent.pth" or (complete and file.name == "_sb3_maxent_zoo_hook.py"):
+            shutil.copy(file.locate(), tmp_path)
+    code = "import site, sys; site.addsitedir('.'); print('_sb3_maxent_zoo_hook' in sys.modules)"
+    # Without site-packages, which has the module
+    result = run_python("-S", "-c", code, cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{complete}\n", "")
 
 
 def test_interpreter_start_is_untouched(tmp_path):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MODULES = frozenset({"rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager"})
 
+# Modules that are searched for at the moment. Python holds its import lock during a search: there is one thread only
+_searched: "set[str]" = set()
+
 
 class _Loader:
     """
@@ -34,6 +37,9 @@ class _Loader:
         self.loader = loader
 
     def __getattr__(self, name: str) -> "Any":
+        # ``copy`` and ``pickle`` ask for methods before they set ``loader``
+        if name == "loader":
+            raise AttributeError(name)
         return getattr(self.loader, name)
 
     def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
@@ -55,17 +61,19 @@ class _Finder:
     def find_spec(
         cls, fullname: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
-        if fullname not in MODULES:
+        # The second condition: this finder asks all finders, and so may another one, which then asks this one again
+        if fullname not in MODULES or fullname in _searched:
             return None
-        for finder in list(sys.meta_path):
-            find_spec = getattr(finder, "find_spec", None)
-            spec = None if finder is cls or find_spec is None else find_spec(fullname, path, target)
-            if spec is not None:
-                # Absent on a namespace package and on loaders of the old protocol: leave those alone
-                if hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Loader(spec.loader)
-                return spec
-        return None
+        _searched.add(fullname)
+        try:
+            finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+            spec: Any = next(filter(None, (finder.find_spec(fullname, path, target) for finder in finders)), None)
+        finally:
+            _searched.remove(fullname)
+        # Absent on a namespace package and on loaders of the old protocol: leave those alone
+        if spec is not None and hasattr(spec.loader, "exec_module"):
+            spec.loader = _Loader(spec.loader)
+        return spec
 
 
 def _register(module: "ModuleType") -> None:
