@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +99,18 @@ def processor_time(function: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def interleaved(measured: dict, n_rounds: int) -> dict:
+def interleaved(measured: dict, n_rounds: int, reference: Hashable = ("SAC", None)) -> dict:
     """
-    :param measured: Functions that return a time, ``("SAC", None)`` among them
+    :param measured: Functions that return a time
     :param n_rounds: Number of rounds
-    :return: Median time and median ratio to SAC of each
+    :param reference: The one that ratios are to
+    :return: Median time and median ratio of each
     """
     rounds = [{name: function() for name, function in measured.items()} for _ in range(n_rounds)]
     return {
         name: (
             statistics.median(times[name] for times in rounds),
-            statistics.median(times[name] / times["SAC", None] for times in rounds),
+            statistics.median(times[name] / times[reference] for times in rounds),
         )
         for name in measured
     }

@@ -1,0 +1,130 @@
+"""
+Makes the result of a finished run from its logs: a small JSON file.
+
+    python -m benchmarks.collect LOGS/EXPERIMENT/RUN RESULTS/EXPERIMENT/RUN.json --experiment EXPERIMENT --name NAME
+
+It has the returns and times of every evaluation, the hyperparameters, the command, the versions of all packages that the
+run could import, the commit and the processor. ``benchmarks/README.md`` lists the fields. The checkpoints are deleted.
+"""
+
+import argparse
+import csv
+import importlib.metadata
+import json
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.recorder import CHECKPOINTS, EVALUATIONS
+
+PACKAGES = ("sb3-maxent", "stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "numpy", "gymnasium", "mujoco")
+
+
+def processor() -> str:
+    """
+    Name the processor.
+
+    :return: Its name as the system knows it
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """
+    Name the versions of Python and of what returns and times depend on.
+
+    :return: Version of each package that is installed
+    """
+    installed = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def commit() -> str:
+    """
+    Name the commit of the working folder.
+
+    :return: Its hash, with ``-dirty`` if tracked files differ; empty outside of a repository
+    """
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """
+    Read the logs of a run.
+
+    :param folder: Log folder of the run
+    :return: What the JSON file has, but for experiment and name
+    :raises ValueError: If its last evaluation is missing
+    """
+    # One folder for each start of the run
+    starts = sorted(folder.glob("*/*/*/args.yml"), key=lambda path: path.stat().st_mtime)
+    arguments, last = yaml.unsafe_load(starts[-1].read_text()), starts[-1].parent
+    with (folder / EVALUATIONS).open(newline="") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    steps, every = arguments["n_timesteps"], arguments["eval_freq"]
+    if not rows or rows[-1]["timesteps"] < steps // every * every:
+        raise ValueError(f"{folder} is not finished: {len(rows)} of {steps // every} evaluations")
+    return {
+        "algo": arguments["algo"],
+        "env": arguments["env"],
+        "seed": arguments["seed"],
+        "steps": steps,
+        "command": (last / "command.txt").read_text(),
+        "starts": len(starts),
+        "hyperparameters": dict(yaml.unsafe_load((last / "config.yml").read_text())),
+        "commit": commit(),
+        "processor": processor(),
+        "versions": versions(),
+        "wall_clock": rows[-1]["wall_clock"],
+        "processor_time": rows[-1]["processor_time"],
+        "evaluations": {key: [_number(row[key]) for row in rows] for key in rows[0]},
+    }
+
+
+def _number(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
+
+
+def write_result(file: Path, result: dict[str, Any]) -> None:
+    """
+    Write a result that is complete or not there.
+
+    :param file: JSON file
+    :param result: What it has
+    """
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items() if key != "evaluations"]
+    columns = [f"    {json.dumps(key)}: {json.dumps(values)}" for key, values in result["evaluations"].items()]
+    text = ",\n".join([*lines, '  "evaluations": {\n' + ",\n".join(columns) + "\n  }"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".writing")
+    unfinished.write_text("{\n" + text + "\n}\n")
+    unfinished.replace(file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--experiment", required=True)
+    parser.add_argument("--name", required=True)
+    arguments = parser.parse_args()
+    labels = {"experiment": arguments.experiment, "name": arguments.name}
+    write_result(arguments.file, {**labels, **result_of(arguments.folder)})
+    shutil.rmtree(arguments.folder / CHECKPOINTS, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
