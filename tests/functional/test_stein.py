@@ -6,6 +6,7 @@ import torch as th
 from scipy.stats import kstest
 
 from sb3_maxent.functional import (
+    lower_median,
     median_bandwidth,
     mixed_space_score,
     pre_tanh_score,
@@ -115,3 +116,22 @@ def test_the_direction_does_not_depend_on_the_origin():
     origins = th.tensor([2000.0, -2000.0]).reshape(2, 1, 1)
     moved = stein_variational_gradient(score, fixed + origins, updated + origins)
     assert th.allclose(moved, stein_variational_gradient(score, fixed, updated), atol=2e-3)
+
+
+@pytest.mark.parametrize("n_columns", [1, 2, 5, 256])
+@pytest.mark.parametrize("dtype", [th.float32, th.float64])
+def test_lower_median(n_columns, dtype):
+    values = th.randn(8, n_columns, dtype=dtype)
+    assert th.equal(lower_median(values), values.median(dim=1).values)
+    assert th.equal(lower_median(values.t().contiguous().t()), values.median(dim=1).values)
+
+
+def test_lower_median_of_other_numbers():
+    values = th.tensor([[1, math.nan, 2, 3], [4, 1, 3, 2], [math.inf, math.inf, 1, 2]])
+    assert th.equal(lower_median(values).nan_to_num(9, posinf=8), values.median(dim=1).values.nan_to_num(9, posinf=8))
+    assert lower_median(values)[:2].nan_to_num(9).tolist() == [9, 2]
+    assert th.equal(lower_median(values[1:].bfloat16()), values[1:].bfloat16().median(dim=1).values)
+    # Its gradient is that of the median
+    values = th.randn(3, 4, requires_grad=True)
+    gradient, expected = (th.autograd.grad(each.sum(), values)[0] for each in (lower_median(values), values.median(1).values))
+    assert th.equal(gradient, expected) and gradient.sum() == 3
