@@ -178,7 +178,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         :param custom_objects: Values of entries that are not to be read from the file
         :param print_system_info: Whether to print with which versions the model was saved
         :param force_reset: Whether the environment is reset before training goes on
-        :param kwargs: Attributes of the model to change; ``policy_kwargs`` must be those that the model was made with
+        :param kwargs: Attributes of the model to change, an ``ent_coef`` at once; ``policy_kwargs`` must be those of the file
         :return: The model
         :raises ValueError: If the file is damaged, incomplete, of another algorithm, or does not fit the other arguments
         """
@@ -188,7 +188,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
             # SB3 added it to those of the model
             kwargs["policy_kwargs"] = {"use_sde": data["use_sde"], **(kwargs["policy_kwargs"] or {})}
         try:
-            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+            model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         except UNFIT as error:
             # SB3 looks at each wrong set of parameters as if it were an old DQN's
             cause = error.__context__ if isinstance(error.__context__, ValueError) else error
@@ -196,3 +196,12 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
                 f"{path} does not load as a {cls.__name__} model with these arguments, {type(cause).__name__}: {cause}. "
                 "Models load with the algorithm that saved them, and custom_objects replaces what cannot be read"
             ) from error
+        model._loaded({*kwargs, *(custom_objects or {})})
+        return model
+
+    def _loaded(self, changed: set[str]) -> None:
+        """
+        Finish loading, after SB3 has restored all that was saved.
+
+        :param changed: Names of the attributes that are not those of the file
+        """

@@ -40,11 +40,11 @@ def keep_freed_memory() -> None:
     th.empty(31 * 2**20, dtype=th.uint8)
 
 
-def add_linear(state_part: th.Tensor, samples: th.Tensor, weight: th.Tensor, out: th.Tensor | None = None) -> th.Tensor:
+def add_linear(embedding: th.Tensor, samples: th.Tensor, weight: th.Tensor, out: th.Tensor | None = None) -> th.Tensor:
     """
-    Hidden layer of several samples per state: what the state contributes, plus a linear layer of the sample.
+    Hidden layer of several samples per state: the embedding of the state, plus a linear layer of the sample.
 
-    :param state_part: What the state contributes, shape (batch, 1, hidden)
+    :param embedding: Embedding of the states, shape (batch, 1, hidden)
     :param samples: Actions or noise, shape (batch, samples, inputs)
     :param weight: Weights of the samples, shape (hidden, inputs)
     :param out: Where to put the result, shape (batch, samples, hidden)
@@ -52,10 +52,10 @@ def add_linear(state_part: th.Tensor, samples: th.Tensor, weight: th.Tensor, out
     """
     n_inputs = samples.shape[2]
     if not th.compiler.is_compiling() or n_inputs > MAX_WRITTEN_OUT:
-        return th.matmul(samples, weight.t(), out=out).add_(state_part)  # (batch, samples, hidden)
+        return th.matmul(samples, weight.t(), out=out).add_(embedding)  # (batch, samples, hidden)
     # The product with the identity makes the weights of each input contiguous: a loop across their rows is ten times slower
     rows = F.linear(th.eye(n_inputs, device=weight.device), weight)  # (inputs, hidden)
-    hidden = state_part
+    hidden = embedding
     for i in range(n_inputs):
         hidden = hidden + samples[:, :, i, None] * rows[i]
     return hidden  # (batch, samples, hidden)

@@ -1,6 +1,6 @@
 """An off-policy algorithm with a temperature: SB3's names of it, and how it is saved and loaded."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
@@ -8,10 +8,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, Schedule, TensorDict
 
 from sb3_maxent.common.checked_algorithm import CheckedOffPolicyAlgorithm
-from sb3_maxent.common.loading import ModelFile
 from sb3_maxent.common.temperature import Temperature, parse_target_entropy
-
-SelfTemperedAlgorithm = TypeVar("SelfTemperedAlgorithm", bound="TemperedAlgorithm")
 
 
 class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
@@ -98,33 +95,8 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ([], ["ent_coef_tensor"]) if self.ent_coef_optimizer is None else (["ent_coef_optimizer"], ["log_ent_coef"])
 
-    @classmethod
-    def load(
-        cls: type[SelfTemperedAlgorithm],
-        path: ModelFile,
-        env: GymEnv | None = None,
-        device: th.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        **kwargs: Any,
-    ) -> SelfTemperedAlgorithm:
-        """
-        Load a model as SB3 does. An ``ent_coef`` among the arguments replaces the saved coefficient at once.
-
-        :param path: File, with or without ``.zip``, or a file object
-        :param env: Environment to go on in, with the spaces of the first one
-        :param device: Device
-        :param custom_objects: Values of entries that are not to be read from the file
-        :param print_system_info: Whether to print with which versions the model was saved
-        :param force_reset: Whether the environment is reset before training goes on
-        :param kwargs: Attributes of the model to change; ``policy_kwargs`` must be those that the model was made with
-        :return: The model
-        :raises ValueError: If the file is damaged, incomplete, of another algorithm, or does not fit the other arguments
-        """
-        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
-        if "ent_coef" in {*kwargs, *(custom_objects or {})}:
+    def _loaded(self, changed: set[str]) -> None:
+        if "ent_coef" in changed:
             # SB3 has restored the saved one
-            model.temperature.restart(model._current_progress_remaining)
-        model._tell_temperature()
-        return model
+            self.temperature.restart(self._current_progress_remaining)
+        self._tell_temperature()

@@ -87,7 +87,8 @@ class ActingPolicy(nn.Module):
         if not self.rescale:
             return actions
         # As ``unscale_action``: rounding could leave the box
-        return (self.low + 0.5 * (actions + 1.0) * (self.high - self.low)).clamp(self.low, self.high)
+        actions = self.low + 0.5 * (actions + 1.0) * (self.high - self.low)
+        return (actions if self.low.is_floating_point() else actions.round()).clamp(self.low, self.high).to(self.low.dtype)
 
 
 def make_normalisers(observation_space: spaces.Space, vec_normalize: VecNormalize | None) -> dict[str, Normaliser]:

@@ -16,7 +16,7 @@ class SoftQLearningPolicy(MaxEntPolicy):
     """
     Policy class of Soft Q-learning: critics, target critics and, for ``Box`` actions, a sampling network.
 
-    For ``Discrete`` actions the policy is the softmax of the Q-values over the temperature, without a network of its own.
+    For ``Discrete`` actions the policy is the softmax of the Q-values over the temperature. It has no network.
 
     :param observation_space: Observation space
     :param action_space: Action space, ``Box`` or ``Discrete``

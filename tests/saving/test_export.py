@@ -65,6 +65,7 @@ CASES = {
         pendulum,
     ),
     "boxes": (DSPG, {}, {}, lambda: bandit(LOPSIDED, spaces.Box(-5, 2, (2, 3), np.float64))),
+    "integers": (DSPG, {}, {}, lambda: bandit(spaces.Box(-3, 4, (2,), np.int32))),
     "soft Q, boxes": (SoftQLearning, {}, {}, lambda: bandit(LOPSIDED, spaces.Discrete(7))),
     "several observations": (DSPG, {}, {}, several_observations),
     "soft Q, several observations": (SoftQLearning, {}, {}, several_observations),
