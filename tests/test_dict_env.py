@@ -107,7 +107,7 @@ def test_vec_normalize(variant):
     env.obs_rms["vector"].mean[:], env.obs_rms["vector"].count = 5.0, 1e9
     model, seen = make_dict_model(variant, env), []
     update = model._update
-    model._update = lambda replay_data, noise: seen.append(replay_data) or update(replay_data, noise)
+    model._update = lambda replay_data, *args: seen.append(replay_data) or update(replay_data, *args)
     check_learning(model)
     assert np.abs(model.replay_buffer.observations["vector"]).max() <= 1
     for replay_data in seen:

@@ -7,14 +7,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import (
-    DictReplayBufferSamples,
-    GymEnv,
-    PyTorchObs,
-    ReplayBufferSamples,
-    RolloutReturn,
-    Schedule,
-)
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, RolloutReturn, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from torch import nn
 
@@ -25,7 +18,7 @@ from sb3_maxent.common.errors import check_finite
 from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.schedules import make_schedule
 from sb3_maxent.common.tempered_algorithm import TemperedAlgorithm
-from sb3_maxent.common.types import ActionSamples, Losses, UpdateNoise
+from sb3_maxent.common.types import ActionSamples, Losses, ReplayData, UpdateNoise
 from sb3_maxent.common.updates import TargetUpdate, gradient_step
 from sb3_maxent.functional import td_target
 
@@ -35,16 +28,15 @@ class MaxEntAlgorithm(TemperedAlgorithm):
     Off-policy maximum-entropy algorithm: a soft critic, an actor and an entropy coefficient.
 
     An algorithm adds four methods: the actions in the next states (``_next_samples``), their soft value (``_next_value``), the
-    loss of the actor (``_actor_loss``), and the noise of both (``_draw_noise``). It names its policies in
-    ``policy_aliases`` and ``policy_base``, and its action spaces in ``supported_action_spaces``.
-    The remaining arguments are those of :class:`~sb3_maxent.common.tempered_algorithm.TemperedAlgorithm` and of SB3's
-    ``OffPolicyAlgorithm``.
+    loss of the actor (``_actor_loss``), and the noise of both (``_draw_noise``). The remaining arguments are those of
+    :class:`~sb3_maxent.common.tempered_algorithm.TemperedAlgorithm` and of SB3's ``OffPolicyAlgorithm``.
 
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
     :param qf_learning_rate: Learning rate of the critic, ``None`` for the one of the actor. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
+    :param policy_delay: Number of updates of the critic for each one of the actor and of a learned entropy coefficient
     :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute
     """
 
@@ -62,6 +54,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         target_update_interval: int,
         qf_learning_rate: float | str | Schedule | None,
         max_grad_norm: float | None,
+        policy_delay: int,
         compile: bool,
         **kwargs: Any,
     ):
@@ -69,6 +62,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         self.target_update_interval = target_update_interval
         self.qf_learning_rate = qf_learning_rate
         self.max_grad_norm = max_grad_norm
+        self.policy_delay = policy_delay
         self.compile = compile
         # Environment steps of the last rollout, over all environments
         self._rollout_timesteps = 0
@@ -92,7 +86,8 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         :raises ValueError: With the name, the value and what is allowed
         """
         super()._check_hyperparameters()
-        check_count(self.target_update_interval, "target_update_interval")
+        for name in ("target_update_interval", "policy_delay"):
+            check_count(getattr(self, name), name)
         check_max_grad_norm(self.max_grad_norm)
         check_flag(self.compile, "compile")
 
@@ -102,11 +97,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         self.critic_target = self.policy.critic_target
 
     def _target_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """
-        Networks and the target networks that follow them.
-
-        :return: Pairs of a source and its target
-        """
+        """Networks, and the target networks that follow them"""
         return [] if self.critic_target is self.critic else [(self.critic, self.critic_target)]
 
     # --- training ------------------------------------------------------------------------------------------------------
@@ -134,26 +125,29 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         target_updates = [TargetUpdate(*pair) for pair in self._target_pairs()]
         metrics: dict[str, list[th.Tensor]] = defaultdict(list)
         for _ in range(gradient_steps):
-            replay_data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            for name, value in self._update(replay_data, self._draw_noise(batch_size)).items():
-                metrics[name].append(value)
-            # Before the test: with one gradient step per call a count within the call never delays, see SB3 issue 2158
+            # Before the tests: with one gradient step per call a count within the call never delays, see SB3 issue 2158
             self._n_updates += 1
+            update_actor = self._n_updates % self.policy_delay == 0
+            replay_data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+            noise = self._draw_noise(batch_size, update_actor)
+            for name, value in self._update(self._scaled(replay_data), noise, update_actor).items():
+                metrics[name].append(value)
             if self._n_updates % self.target_update_interval == 0:
                 for update_target in target_updates:
                     update_target(self.tau)
         self._log(metrics, gradient_steps)
 
-    def _update(self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: UpdateNoise) -> dict[str, th.Tensor]:
+    def _update(self, replay_data: ReplayData, noise: UpdateNoise, update_actor: bool = True) -> dict[str, th.Tensor]:
         """
         One update of critic, actor and entropy coefficient. Deterministic given its arguments, but for dropout layers.
 
-        :param replay_data: Transitions
+        :param replay_data: Transitions, with scaled rewards
         :param noise: Everything random in the update
+        :param update_actor: Whether to update the actor and the entropy coefficient too
         :return: Metrics without gradient, not yet read back from the device
         """
         ent_coef = self.temperature.value
-        losses = self._loss_function(replay_data, noise, ent_coef)
+        losses = self._loss_function(replay_data, noise, ent_coef, update_actor)
         metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": losses.critic.detach(), "q_mean": losses.q_mean}
         metrics.update(self._update_networks(losses))
         if losses.log_prob is not None:
@@ -162,15 +156,14 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             metrics.update(self.temperature.learn(losses.log_prob, float(self.target_entropy)))
         return metrics
 
-    def _losses(
-        self, replay_data: ReplayBufferSamples | DictReplayBufferSamples, noise: UpdateNoise, ent_coef: th.Tensor
-    ) -> Losses:
+    def _losses(self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool = True) -> Losses:
         """
         The losses of critic and actor. This is what ``compile=True`` compiles: it moves no parameter.
 
         :param replay_data: Transitions
         :param noise: Everything random in the update
         :param ent_coef: Entropy coefficient
+        :param update_actor: Whether to compute the loss of the actor
         :return: Losses, and what is logged
         """
         obs, next_obs = replay_data.observations, replay_data.next_observations
@@ -182,8 +175,10 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             next_value = self._next_value(output.next_predictions, next_samples, ent_coef)  # (batch, 1)
             target = td_target(replay_data.rewards, replay_data.dones, next_value, discounts)  # (batch, 1)
         loss = self.critic.loss(output.predictions, target)
-        # Reuse the critic's embedding of the states for the actor loss
-        actor_loss, log_prob = self._actor_loss(obs, output.embedding, noise.actions, ent_coef)
+        actor_loss, log_prob = None, None
+        if update_actor:
+            # Reuse the critic's embedding of the states for the actor loss
+            actor_loss, log_prob = self._actor_loss(obs, output.embedding, noise.actions, ent_coef)
         return Losses(loss, output.predictions[0].detach().mean(), actor_loss, log_prob)
 
     def _update_networks(self, losses: Losses) -> dict[str, th.Tensor]:
@@ -236,11 +231,12 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         """
         raise NotImplementedError
 
-    def _draw_noise(self, batch_size: int) -> UpdateNoise:
+    def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
         """
         Draw everything random in one update.
 
         :param batch_size: Number of states
+        :param update_actor: Whether there is a loss of the actor
         :return: Noise
         """
         raise NotImplementedError
@@ -263,6 +259,8 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             "with a smaller learning rate or max_grad_norm, or normalised rewards",
         )
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        if self.norm_reward:
+            self.logger.record("train/reward_scale", self.reward_scale.value)
         for name, value in means.items():
             self.logger.record(f"train/{name}", value)
         if self._rollout_timesteps > 0:

@@ -1,19 +1,23 @@
-"""An off-policy algorithm with a temperature: SB3's names of it, and how it is saved and loaded."""
+"""An off-policy algorithm with a temperature and a scale of rewards: SB3's names, and how they are saved and loaded."""
 
 from typing import Any
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, Schedule, TensorDict
 
 from sb3_maxent.common.checked_algorithm import CheckedOffPolicyAlgorithm
+from sb3_maxent.common.checks import check_flag
+from sb3_maxent.common.reward_scale import RewardScale
 from sb3_maxent.common.temperature import Temperature, parse_target_entropy
+from sb3_maxent.common.types import ReplayData
 
 
 class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     """
-    Off-policy algorithm with an entropy coefficient.
+    Off-policy algorithm with an entropy coefficient, and a scale of the rewards that it weighs the entropy against.
 
     :param policy: Name or class of the policy
     :param env: Environment, or its name
@@ -21,6 +25,8 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
         ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2.1e-9 and 2.2e4
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
+    :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, see
+        :class:`~sb3_maxent.common.reward_scale.RewardScale`. The replay buffer keeps them as they are.
     :param kwargs: Keyword arguments of SB3's ``OffPolicyAlgorithm``
     :raises ValueError: If an argument has no meaning
     """
@@ -33,17 +39,41 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         *,
         ent_coef: str | float | Schedule,
         target_entropy: str | float,
+        norm_reward: bool,
         **kwargs: Any,
     ):
         super().__init__(policy, env, learning_rate, **kwargs)
         self.ent_coef = ent_coef
         self.target_entropy = target_entropy
+        self.norm_reward = norm_reward
+        # SB3 saves and restores it with the other attributes
+        self.reward_scale = RewardScale()
 
     def _setup_model(self) -> None:
         self.target_entropy = parse_target_entropy(self.target_entropy, self.action_space)
         self.temperature = Temperature(self.ent_coef, self.device)
         super()._setup_model()
         self._tell_temperature()
+
+    def _check_hyperparameters(self) -> None:
+        super()._check_hyperparameters()
+        check_flag(self.norm_reward, "norm_reward")
+
+    def _store_transition(
+        self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list
+    ) -> None:
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        if self.norm_reward:
+            self.reward_scale.update(reward, dones, self.gamma)
+
+    def _scaled(self, replay_data: ReplayData) -> ReplayData:
+        """
+        Divide rewards by their scale.
+
+        :param replay_data: Transitions
+        :return: The same with scaled rewards, if they are to be
+        """
+        return replay_data._replace(rewards=replay_data.rewards / self.reward_scale.value) if self.norm_reward else replay_data
 
     @property
     def log_ent_coef(self) -> th.Tensor | None:

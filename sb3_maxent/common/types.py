@@ -3,6 +3,9 @@
 from typing import Any, NamedTuple
 
 import torch as th
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
+
+ReplayData = ReplayBufferSamples | DictReplayBufferSamples
 
 
 class UpdateNoise(NamedTuple):

@@ -64,6 +64,9 @@ class DSPG(MaxEntAlgorithm):
     :param baseline: ``"loo"`` subtracts the mean of the other samples in the actor loss (exactly unbiased),
         ``"none"`` is the paper's estimator
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
+    :param policy_delay: Number of updates of the critic for each one of the actor and of a learned entropy coefficient
+    :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
+        the model and logged as ``train/reward_scale``. The replay buffer keeps them as they are.
     :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute. Without
         a C++ compiler it warns and stays eager.
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
@@ -112,6 +115,8 @@ class DSPG(MaxEntAlgorithm):
         n_action_samples: int = 64,
         baseline: str = "loo",
         max_grad_norm: float | None = 5.0,
+        policy_delay: int = 1,
+        norm_reward: bool = False,
         compile: bool = False,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
@@ -145,6 +150,8 @@ class DSPG(MaxEntAlgorithm):
             target_entropy=target_entropy,
             qf_learning_rate=qf_learning_rate,
             max_grad_norm=max_grad_norm,
+            policy_delay=policy_delay,
+            norm_reward=norm_reward,
             compile=compile,
             use_sde=use_sde,
             sde_sample_freq=sde_sample_freq,
@@ -179,8 +186,9 @@ class DSPG(MaxEntAlgorithm):
     def _target_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         return [*super()._target_pairs(), *([] if self.actor_target is None else [(self.actor, self.actor_target)])]
 
-    def _draw_noise(self, batch_size: int) -> UpdateNoise:
-        return UpdateNoise(*(self.actor.draw_noise(batch_size, self.n_action_samples) for _ in range(2)))
+    def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
+        next_actions = self.actor.draw_noise(batch_size, self.n_action_samples)
+        return UpdateNoise(next_actions, self.actor.draw_noise(batch_size, self.n_action_samples) if update_actor else None)
 
     def _next_samples(self, next_observations: PyTorchObs, noise: th.Tensor) -> ActionSamples:
         actor = self.actor if self.actor_target is None else self.actor_target

@@ -76,6 +76,9 @@ class SoftQLearning(MaxEntAlgorithm):
         the reference implementations do, which misses narrow densities in many dimensions
     :param particle_space: ``"pre_tanh"``, or ``"reference"`` for the published form with its wrong density
     :param max_grad_norm: Largest norm of the sampling network's gradient, ``None`` not to clip
+    :param policy_delay: Number of updates of the critic for each one of the sampling network
+    :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
+        the model and logged as ``train/reward_scale``. The replay buffer keeps them as they are.
     :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute. Without
         a C++ compiler it warns and stays eager.
     :param stats_window_size: Number of episodes to average in the rollout log
@@ -123,6 +126,8 @@ class SoftQLearning(MaxEntAlgorithm):
         value_proposal: str = "mixture",
         particle_space: str = "pre_tanh",
         max_grad_norm: float | None = None,
+        policy_delay: int = 1,
+        norm_reward: bool = False,
         compile: bool = False,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -153,6 +158,8 @@ class SoftQLearning(MaxEntAlgorithm):
             target_update_interval=target_update_interval,
             qf_learning_rate=qf_learning_rate,
             max_grad_norm=max_grad_norm,
+            policy_delay=policy_delay,
+            norm_reward=norm_reward,
             compile=compile,
             sde_support=False,
             stats_window_size=stats_window_size,
@@ -197,11 +204,11 @@ class SoftQLearning(MaxEntAlgorithm):
     def _tell_temperature(self) -> None:
         self.policy.ent_coef.copy_(self.temperature.fixed_value)
 
-    def _draw_noise(self, batch_size: int) -> UpdateNoise:
+    def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
         if self.actor.is_exact:
             return UpdateNoise(None, None)
         next_actions = self.actor.draw_value_noise(batch_size, self.n_value_samples)
-        return UpdateNoise(next_actions, self.actor.draw_noise(batch_size, self.n_particles))
+        return UpdateNoise(next_actions, self.actor.draw_noise(batch_size, self.n_particles) if update_actor else None)
 
     def _next_samples(self, next_observations: PyTorchObs, noise: Any) -> ActionSamples:
         return self.actor.value_samples(next_observations, noise, self.value_proposal)

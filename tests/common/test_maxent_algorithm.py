@@ -40,6 +40,8 @@ def equal(before: list[th.Tensor], after: list[th.Tensor]) -> bool:
         ({"max_grad_norm": float("nan")}, "max_grad_norm=nan: give a positive number"),
         ({"max_grad_norm": "5"}, "max_grad_norm='5': give a positive number"),
         ({"target_update_interval": 0}, "target_update_interval=0"),
+        ({"policy_delay": 0}, "policy_delay=0: give an integer >= 1"),
+        ({"norm_reward": "False"}, "norm_reward='False': give True or False"),
         ({"target_update_interval": 2.5}, "target_update_interval=2.5"),
         ({"qf_learning_rate": "cos_1e-3"}, "qf_learning_rate='cos_1e-3'"),
     ],
@@ -129,7 +131,7 @@ def test_updates_see_normalised_transitions(monkeypatch):
     env = VecNormalize(DummyVecEnv([lambda: TimeLimit(QuadraticBandit(c=1000.0), 10)]))
     model, seen = DSPG("MlpPolicy", env, **TINY), []
     update = model._update
-    monkeypatch.setattr(model, "_update", lambda replay_data, noise: seen.append(replay_data) or update(replay_data, noise))
+    monkeypatch.setattr(model, "_update", lambda replay_data, *args: seen.append(replay_data) or update(replay_data, *args))
     model.learn(40)
     assert all(replay_data.rewards.abs().max() <= 10 for replay_data in seen) and model.replay_buffer.rewards.max() > 900
 

@@ -67,6 +67,11 @@ CASES = {
     "DSPG, gSDE": (DSPG, {**DSPG_SMALL, "use_sde": True}, pendulums),
     "DSPG, simulator": (DSPG, DSPG_SMALL, Simulator),
     "DSPG, compiled": (DSPG, {**DSPG_SMALL, "compile": True}, pendulums),
+    "DSPG, scaled rewards": (
+        DSPG,
+        {**DSPG_SMALL, "norm_reward": True, "policy_delay": 3},
+        lambda: pendulums(normalize=False),
+    ),
     "DSPG, MuJoCo": (DSPG, DSPG_SMALL, lambda: gym.make("Hopper-v5")),
     "Soft Q-learning, MuJoCo": (SoftQLearning, SOFT_Q_SMALL, lambda: gym.make("HalfCheetah-v5")),
     "Soft Q-learning, Discrete": (SoftQLearning, SOFT_Q_SMALL, lambda: gym.make("CartPole-v1")),
@@ -92,6 +97,7 @@ def fingerprint(model) -> str:
     add(model.get_parameters())
     add([getattr(model, name) for name in model._get_torch_save_params()[1]])
     add([model.num_timesteps, model._n_updates, model._episode_num, model.replay_buffer.pos])
+    add([model.reward_scale.value, model.reward_scale.returns])
     add([model.replay_buffer.observations, model.replay_buffer.rewards, model._last_obs])
     add([model.predict(model._last_obs)[0] for _ in range(3)] + [model.action_space.sample()])
     return digest.hexdigest()
