@@ -45,6 +45,7 @@ class MultiActionCritic(BaseModel):
     :param share_features_extractor: Whether the features extractor is the actor's, which the critic loss must not move
     :param action_layer: Index of the hidden layer that the action enters, see :class:`~sb3_maxent.common.q_network.QNetwork`
     :param evaluation_precision: Precision of evaluations without gradient, see :class:`~sb3_maxent.common.q_network.QNetwork`
+    :param batch_norm: Whether to normalise what depends on states alone, see :class:`~sb3_maxent.common.q_network.QNetwork`
     :raises ValueError: If there is no critic, no such layer or no such precision
     """
 
@@ -66,6 +67,7 @@ class MultiActionCritic(BaseModel):
         share_features_extractor: bool = True,
         action_layer: int = 0,
         evaluation_precision: str = "float32",
+        batch_norm: bool = False,
     ):
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
@@ -75,7 +77,9 @@ class MultiActionCritic(BaseModel):
         self.share_features_extractor = share_features_extractor
         self.action_dim = spaces.flatdim(action_space)
         self.q_networks = nn.ModuleList(
-            self.network_class(features_dim, self.action_dim, net_arch, activation_fn, action_layer, evaluation_precision)
+            self.network_class(
+                features_dim, self.action_dim, net_arch, activation_fn, action_layer, evaluation_precision, batch_norm
+            )
             for _ in range(n_critics)
         )
 

@@ -7,6 +7,7 @@ what is written below as plain sums becomes one loop from the samples to the out
 """
 
 import torch as th
+from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,6 +15,37 @@ from torch.nn import functional as F
 CHUNK_FLOATS = 256 * 1024
 # Inputs or outputs of a layer up to which compiled code writes its sum out; more are left to the matrix product
 MAX_WRITTEN_OUT = 32
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """
+    Batch normalisation with the constants of CrossQ: statistics over the last hundred batches in evaluation mode.
+
+    Paper: https://arxiv.org/abs/1902.05605
+
+    :param num_features: Number of features
+    :param affine: Whether to learn a scale and a shift
+    """
+
+    def __init__(self, num_features: int, affine: bool = True):
+        super().__init__(num_features, eps=1e-3, momentum=0.01, affine=affine)
+
+
+def make_trunk(n_inputs: int, net_arch: list[int], activation_fn: type[nn.Module], batch_norm: bool) -> nn.Sequential:
+    """
+    Hidden layers that see states alone.
+
+    :param n_inputs: Number of features
+    :param net_arch: Widths of the layers
+    :param activation_fn: Activation function
+    :param batch_norm: Whether to normalise the features, and each hidden layer before its activation
+    :return: The layers
+    """
+    if not batch_norm:
+        return nn.Sequential(*create_mlp(n_inputs, -1, net_arch, activation_fn))
+    hidden = create_mlp(n_inputs, -1, net_arch, activation_fn, with_bias=False, post_linear_modules=[BatchNorm])
+    # The layer behind the features has its own scale. A shift would have no gradient but rounding, which Adam magnifies
+    return nn.Sequential(BatchNorm(n_inputs, affine=False), *hidden)
 
 
 def chunk_size(samples: th.Tensor, width: int) -> int:

@@ -90,6 +90,8 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             check_count(getattr(self, name), name)
         check_max_grad_norm(self.max_grad_norm)
         check_flag(self.compile, "compile")
+        if self.batch_size < 2 and self.policy_kwargs.get("batch_norm"):
+            raise ValueError(f"batch_size={self.batch_size}: batch normalisation needs at least two states")
 
     def _create_aliases(self) -> None:
         self.actor = self.policy.actor

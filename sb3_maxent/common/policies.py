@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
+from sb3_maxent.common.checks import check_flag
 from sb3_maxent.common.critics import MultiActionCritic, batch_size_of
 from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.errors import finite
@@ -65,6 +66,8 @@ class MaxEntPolicy(SACPolicy):
         -1 (default) the last one. The later, the cheaper are many actions per state.
     :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that one in bfloat16 where no gradient is
         needed, see :class:`~sb3_maxent.common.q_network.QNetwork`
+    :param batch_norm: Whether to normalise features and hidden layers over the batch, in the actor and in the layers of the
+        critics that see states alone
     :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Its arguments except the learning rate; Adam is fused unless they say otherwise
     :param kwargs: Arguments of SB3's ``SACPolicy``: ``net_arch``, ``activation_fn``, ``n_critics``, ...
@@ -86,15 +89,18 @@ class MaxEntPolicy(SACPolicy):
         *,
         action_layer: int = -1,
         evaluation_precision: str = "float32",
+        batch_norm: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
+        check_flag(batch_norm, "batch_norm")
         if optimizer_class is th.optim.Adam and not {"fused", "foreach"} & set(optimizer_kwargs or {}):
             # One kernel for all parameters instead of a dozen for each
             optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
         self.action_layer = action_layer
         self.evaluation_precision = evaluation_precision
+        self.batch_norm = batch_norm
         super().__init__(
             observation_space,
             action_space,  # type: ignore[arg-type]
@@ -154,7 +160,10 @@ class MaxEntPolicy(SACPolicy):
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> MultiActionCritic:  # type: ignore[override]
         critic_kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
         critic = self.critic_class(
-            **critic_kwargs, action_layer=self.action_layer, evaluation_precision=self.evaluation_precision
+            **critic_kwargs,
+            action_layer=self.action_layer,
+            evaluation_precision=self.evaluation_precision,
+            batch_norm=self.batch_norm,
         )
         return critic.to(self.device)
 
@@ -178,4 +187,5 @@ class MaxEntPolicy(SACPolicy):
             "share_features_extractor": self.share_features_extractor,
             "action_layer": self.action_layer,
             "evaluation_precision": self.evaluation_precision,
+            "batch_norm": self.batch_norm,
         }

@@ -7,7 +7,7 @@ from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_maxent.common.layers import ScalarLinear, add_linear, chunk_size, per_sample
+from sb3_maxent.common.layers import ScalarLinear, add_linear, chunk_size, make_trunk, per_sample
 
 PRECISIONS = {"float32": th.float32, "bfloat16": th.bfloat16}
 
@@ -29,6 +29,8 @@ class QNetwork(nn.Module):
     :param evaluation_precision: Precision of the hidden layers behind it where many actions are evaluated without gradient:
         ``"float32"``, or ``"bfloat16"``, three times as fast on processors with matrix units for it. It has no effect when
         the action enters at the last hidden layer.
+    :param batch_norm: Whether to normalise the features, and the hidden layers in front of the one that the action enters. All
+        of these see states alone. Later ones see actions of the replay buffer and of the policy, whose statistics differ.
     :raises ValueError: If there is no such layer or precision
     """
 
@@ -40,6 +42,7 @@ class QNetwork(nn.Module):
         activation_fn: type[nn.Module],
         action_layer: int,
         evaluation_precision: str = "float32",
+        batch_norm: bool = False,
     ):
         super().__init__()
         if evaluation_precision not in tuple(PRECISIONS):
@@ -50,7 +53,7 @@ class QNetwork(nn.Module):
             raise ValueError(f"action_layer={action_layer} is not a hidden layer of net_arch={net_arch}")
         action_layer %= n_layers
         widths = [features_dim, *net_arch, 1]
-        self.trunk = nn.Sequential(*create_mlp(features_dim, -1, widths[1 : action_layer + 1], activation_fn))
+        self.trunk = make_trunk(features_dim, widths[1 : action_layer + 1], activation_fn, batch_norm)
         self.join = nn.Linear(widths[action_layer] + action_dim, widths[action_layer + 1])
         if action_layer > 0:
             # As if the action had its own layer. The usual range, one over the root of all inputs, hundreds of them

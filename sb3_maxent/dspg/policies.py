@@ -13,6 +13,7 @@ from stable_baselines3.sac.policies import Actor as SACActor
 from sb3_maxent.common.checks import check_flag
 from sb3_maxent.common.compilation import store
 from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian
+from sb3_maxent.common.layers import make_trunk
 from sb3_maxent.common.policies import MaxEntPolicy, SampledActor
 from sb3_maxent.common.types import ActionSamples
 
@@ -30,21 +31,24 @@ class Actor(SampledActor, SACActor):
 
     :param std_head: ``"log_std"`` for SB3's clamped logarithm of the standard deviation, ``"sigmoid"`` for the paper's
         sigmoid + 1e-4, which bounds it by 1 (the squashed Gaussian of largest entropy has 0.874)
+    :param batch_norm: Whether to normalise features and hidden layers over the batch
     :param kwargs: Arguments of SB3's SAC ``Actor``
     :raises ValueError: If there is no such head, or if it is chosen together with gSDE, which has its own
     """
 
-    def __init__(self, *args: Any, std_head: str = "log_std", **kwargs: Any):
+    def __init__(self, *args: Any, std_head: str = "log_std", batch_norm: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if std_head not in STD_HEADS:
             raise ValueError(f"std_head={std_head!r} is not one of {STD_HEADS}")
         if self.use_sde and std_head != "log_std":
             raise ValueError(f"std_head={std_head!r} has no effect with use_sde=True, which learns its own standard deviation")
-        self.std_head = std_head
+        self.std_head, self.batch_norm = std_head, batch_norm
+        if batch_norm:
+            self.latent_pi = make_trunk(self.features_dim, self.net_arch, self.activation_fn, batch_norm)
         self.noise_dim = get_action_dim(self.action_space)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "std_head": self.std_head}
+        return {**super()._get_constructor_parameters(), "std_head": self.std_head, "batch_norm": self.batch_norm}
 
     def get_action_dist_params(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor, dict[str, th.Tensor]]:
         """
@@ -147,7 +151,7 @@ class DSPGPolicy(MaxEntPolicy):
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
         actor_kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
-        return self.actor_class(**actor_kwargs, std_head=self.std_head).to(self.device)
+        return self.actor_class(**actor_kwargs, std_head=self.std_head, batch_norm=self.batch_norm).to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         ours = {"std_head": self.std_head, "target_actor": self.target_actor}

@@ -15,7 +15,7 @@ from sb3_maxent.common.compilation import store
 from sb3_maxent.common.critics import batch_size_of
 from sb3_maxent.common.distributions import Categorical, draw_noise
 from sb3_maxent.common.errors import finite
-from sb3_maxent.common.layers import NarrowLinear, add_linear, chunk_size, per_sample
+from sb3_maxent.common.layers import NarrowLinear, add_linear, chunk_size, make_trunk, per_sample
 from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples, ValueNoise
 from sb3_maxent.functional import mixture_proposal, uniform_proposal
@@ -58,6 +58,7 @@ class Actor(SampledActor, BasePolicy):
     :param normalize_images: Whether to divide images by 255
     :param noise_layer: Index of the hidden layer that the noise enters: 0 with the features, as in the authors' code, -1 the
         last one. The later, the cheaper are many samples per state.
+    :param batch_norm: Whether to normalise the features, and the hidden layers in front of that one, over the batch
     :raises ValueError: If there is no such layer
     """
 
@@ -74,6 +75,7 @@ class Actor(SampledActor, BasePolicy):
         activation_fn: type[nn.Module] = nn.ReLU,
         normalize_images: bool = True,
         noise_layer: int = -1,
+        batch_norm: bool = False,
     ):
         super().__init__(
             observation_space,
@@ -87,12 +89,12 @@ class Actor(SampledActor, BasePolicy):
         if not isinstance(noise_layer, int) or not -len(net_arch) <= noise_layer < len(net_arch):
             raise ValueError(f"noise_layer={noise_layer} is not a hidden layer of the sampling network's net_arch={net_arch}")
         self.net_arch, self.features_dim = net_arch, features_dim
-        self.activation_fn, self.noise_layer = activation_fn, noise_layer
+        self.activation_fn, self.noise_layer, self.batch_norm = activation_fn, noise_layer, batch_norm
         self.noise_dim = get_action_dim(action_space)
         self.register_buffer("deterministic_noise", th.randn(N_CANDIDATES, self.noise_dim))
         layer = noise_layer % len(net_arch)
         widths = [features_dim, *net_arch]
-        trunk = create_mlp(features_dim, -1, net_arch[:layer], activation_fn)
+        trunk = make_trunk(features_dim, net_arch[:layer], activation_fn, batch_norm)
         self.features_network = nn.Sequential(*trunk, nn.Linear(widths[layer], net_arch[layer]))
         self.noise_network = nn.Linear(self.noise_dim, net_arch[layer], bias=False)
         head = create_mlp(net_arch[layer], -1, net_arch[layer + 1 :], activation_fn)
@@ -215,7 +217,7 @@ class Actor(SampledActor, BasePolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        names = ("net_arch", "features_extractor", "features_dim", "activation_fn", "noise_layer")
+        names = ("net_arch", "features_extractor", "features_dim", "activation_fn", "noise_layer", "batch_norm")
         return {**data, **{name: getattr(self, name) for name in names}}
 
 

@@ -58,7 +58,7 @@ class SoftQLearningPolicy(MaxEntPolicy):
                 )
             return SoftmaxActor(self)
         actor_kwargs = self._update_features_extractor(self.net_args, features_extractor)
-        return self.actor_class(**actor_kwargs, noise_layer=self.noise_layer).to(self.device)
+        return self.actor_class(**actor_kwargs, noise_layer=self.noise_layer, batch_norm=self.batch_norm).to(self.device)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         if not deterministic:

@@ -67,9 +67,9 @@ CASES = {
     "DSPG, gSDE": (DSPG, {**DSPG_SMALL, "use_sde": True}, pendulums),
     "DSPG, simulator": (DSPG, DSPG_SMALL, Simulator),
     "DSPG, compiled": (DSPG, {**DSPG_SMALL, "compile": True}, pendulums),
-    "DSPG, scaled rewards": (
+    "DSPG, normalised": (
         DSPG,
-        {**DSPG_SMALL, "norm_reward": True, "policy_delay": 3},
+        {**DSPG_SMALL, "norm_reward": True, "policy_delay": 3, "policy_kwargs": {"net_arch": [16, 16], "batch_norm": True}},
         lambda: pendulums(normalize=False),
     ),
     "DSPG, MuJoCo": (DSPG, DSPG_SMALL, lambda: gym.make("Hopper-v5")),
