@@ -157,7 +157,7 @@ NETWORKS = {
     "three critics": {"n_critics": 3},
     "two arches": {"net_arch": {"pi": [8], "qf": [8, 8]}},
     "shared": {"share_features_extractor": True},
-    "normalised": {"net_arch": [8, 8], "batch_norm": True},
+    "normalised": {"net_arch": [8, 8], "batch_norm": True, "unit_norm": True},
     "AdamW": {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}},
 }
 NORMALISATION = {"raw": False, "VecNormalize": True}

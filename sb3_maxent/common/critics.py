@@ -45,7 +45,9 @@ class MultiActionCritic(BaseModel):
     :param share_features_extractor: Whether the features extractor is the actor's, which the critic loss must not move
     :param action_layer: Index of the hidden layer that the action enters, see :class:`~sb3_maxent.common.q_network.QNetwork`
     :param evaluation_precision: Precision of evaluations without gradient, see :class:`~sb3_maxent.common.q_network.QNetwork`
-    :param batch_norm: Whether to normalise what depends on states alone, see :class:`~sb3_maxent.common.q_network.QNetwork`
+    :param batch_norm: Whether to normalise features and hidden layers, see :class:`~sb3_maxent.common.q_network.QNetwork`
+    :param unit_norm: Whether the weights into each hidden unit have norm 1 after every step. The normalisation takes their
+        scale away, which would grow all the same, and with it shrink the steps
     :raises ValueError: If there is no critic, no such layer or no such precision
     """
 
@@ -68,12 +70,16 @@ class MultiActionCritic(BaseModel):
         action_layer: int = 0,
         evaluation_precision: str = "float32",
         batch_norm: bool = False,
+        unit_norm: bool = False,
     ):
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
         )
         if n_critics < 1:
             raise ValueError(f"n_critics={n_critics}: at least one critic is needed")
+        if unit_norm and not batch_norm:
+            raise ValueError("unit_norm=True: without batch_norm=True the scale of the weights has a meaning")
+        self.unit_norm = unit_norm
         self.share_features_extractor = share_features_extractor
         self.action_dim = spaces.flatdim(action_space)
         self.q_networks = nn.ModuleList(
@@ -82,6 +88,19 @@ class MultiActionCritic(BaseModel):
             )
             for _ in range(n_critics)
         )
+        self.after_step()
+
+    @th.no_grad()
+    def after_step(self) -> None:
+        """
+        Restore what holds of the parameters after a step of the optimizer: the norms of weights, if ``unit_norm``.
+
+        Paper: https://arxiv.org/abs/2509.25174
+        """
+        if self.unit_norm:
+            for network in self.q_networks:
+                for weight in network.hidden_weights():  # type: ignore[operator]
+                    weight.copy_(F.normalize(weight, dim=1))
 
     def forward(self, obs: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:
         """

@@ -6,6 +6,8 @@ as many states at a time as stay in cache. Compiled code, see :mod:`sb3_maxent.c
 what is written below as plain sums becomes one loop from the samples to the outputs.
 """
 
+from collections.abc import Iterable
+
 import torch as th
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
@@ -30,22 +32,44 @@ class BatchNorm(nn.BatchNorm1d):
     def __init__(self, num_features: int, affine: bool = True):
         super().__init__(num_features, eps=1e-3, momentum=0.01, affine=affine)
 
+    def fixed_scale_and_shift(self) -> tuple[th.Tensor, th.Tensor]:
+        """
+        What it multiplies with and adds in evaluation mode.
+
+        :return: Two tensors of shape (features,)
+        """
+        scale = self.weight * th.rsqrt(self.running_var + self.eps)  # type: ignore[operator,arg-type]
+        return scale, self.bias - self.running_mean * scale  # type: ignore[operator]
+
+
+def make_hidden(n_inputs: int, net_arch: list[int], activation_fn: type[nn.Module], batch_norm: bool) -> list[nn.Module]:
+    """
+    Hidden layers.
+
+    :param n_inputs: Number of inputs
+    :param net_arch: Widths of the layers
+    :param activation_fn: Activation function
+    :param batch_norm: Whether to normalise each layer before its activation
+    :return: The layers
+    """
+    # Normalisation takes a bias away: it would have no gradient but rounding, which Adam magnifies
+    norm: list[type[nn.Module]] = [BatchNorm] if batch_norm else []
+    return create_mlp(n_inputs, -1, net_arch, activation_fn, with_bias=not batch_norm, post_linear_modules=norm)
+
 
 def make_trunk(n_inputs: int, net_arch: list[int], activation_fn: type[nn.Module], batch_norm: bool) -> nn.Sequential:
     """
-    Hidden layers that see states alone.
+    Hidden layers behind a features extractor.
 
     :param n_inputs: Number of features
     :param net_arch: Widths of the layers
     :param activation_fn: Activation function
-    :param batch_norm: Whether to normalise the features, and each hidden layer before its activation
+    :param batch_norm: Whether to normalise the features, and each layer before its activation
     :return: The layers
     """
-    if not batch_norm:
-        return nn.Sequential(*create_mlp(n_inputs, -1, net_arch, activation_fn))
-    hidden = create_mlp(n_inputs, -1, net_arch, activation_fn, with_bias=False, post_linear_modules=[BatchNorm])
-    # The layer behind the features has its own scale. A shift would have no gradient but rounding, which Adam magnifies
-    return nn.Sequential(BatchNorm(n_inputs, affine=False), *hidden)
+    # The next layer has its own scale and bias
+    features_norm = [BatchNorm(n_inputs, affine=False)] if batch_norm else []
+    return nn.Sequential(*features_norm, *make_hidden(n_inputs, net_arch, activation_fn, batch_norm))
 
 
 def chunk_size(samples: th.Tensor, width: int) -> int:
@@ -93,7 +117,7 @@ def add_linear(embedding: th.Tensor, samples: th.Tensor, weight: th.Tensor, out:
     return hidden  # (batch, samples, hidden)
 
 
-def per_sample(layers: nn.Sequential, samples: th.Tensor) -> th.Tensor:
+def per_sample(layers: Iterable[nn.Module], samples: th.Tensor) -> th.Tensor:
     """
     Apply layers to each sample of each state.
 

@@ -187,15 +187,16 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         self.critic.optimizer.zero_grad()
         if losses.actor is None:
             losses.critic.backward()
-            return {"critic_grad_norm": gradient_step(self.critic.optimizer)}
-        self.actor.optimizer.zero_grad()
-        # In one pass: no optimizer has parameters of both
-        (losses.critic + losses.actor).backward()
-        return {
-            "critic_grad_norm": gradient_step(self.critic.optimizer),
-            "actor_loss": losses.actor.detach(),
-            "actor_grad_norm": gradient_step(self.actor.optimizer, self.max_grad_norm),  # global norm, paper eq. 18
-        }
+        else:
+            self.actor.optimizer.zero_grad()
+            # In one pass: no optimizer has parameters of both
+            (losses.critic + losses.actor).backward()
+        metrics = {"critic_grad_norm": gradient_step(self.critic.optimizer)}
+        self.critic.after_step()
+        if losses.actor is not None:
+            metrics["actor_loss"] = losses.actor.detach()
+            metrics["actor_grad_norm"] = gradient_step(self.actor.optimizer, self.max_grad_norm)  # global norm, paper eq. 18
+        return metrics
 
     def _next_samples(self, next_observations: PyTorchObs, noise: Any) -> ActionSamples:
         """

@@ -66,8 +66,9 @@ class MaxEntPolicy(SACPolicy):
         -1 (default) the last one. The later, the cheaper are many actions per state.
     :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that one in bfloat16 where no gradient is
         needed, see :class:`~sb3_maxent.common.q_network.QNetwork`
-    :param batch_norm: Whether to normalise features and hidden layers over the batch, in the actor and in the layers of the
-        critics that see states alone
+    :param batch_norm: Whether to normalise features and hidden layers of actor and critics over the batch
+    :param unit_norm: Whether the weights into each hidden unit of the critics have norm 1 after every step. It needs
+        ``batch_norm``
     :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Its arguments except the learning rate; Adam is fused unless they say otherwise
     :param kwargs: Arguments of SB3's ``SACPolicy``: ``net_arch``, ``activation_fn``, ``n_critics``, ...
@@ -90,17 +91,19 @@ class MaxEntPolicy(SACPolicy):
         action_layer: int = -1,
         evaluation_precision: str = "float32",
         batch_norm: bool = False,
+        unit_norm: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
-        check_flag(batch_norm, "batch_norm")
+        for name, value in (("batch_norm", batch_norm), ("unit_norm", unit_norm)):
+            check_flag(value, name)
         if optimizer_class is th.optim.Adam and not {"fused", "foreach"} & set(optimizer_kwargs or {}):
             # One kernel for all parameters instead of a dozen for each
             optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
         self.action_layer = action_layer
         self.evaluation_precision = evaluation_precision
-        self.batch_norm = batch_norm
+        self.batch_norm, self.unit_norm = batch_norm, unit_norm
         super().__init__(
             observation_space,
             action_space,  # type: ignore[arg-type]
@@ -164,6 +167,7 @@ class MaxEntPolicy(SACPolicy):
             action_layer=self.action_layer,
             evaluation_precision=self.evaluation_precision,
             batch_norm=self.batch_norm,
+            unit_norm=self.unit_norm,
         )
         return critic.to(self.device)
 
@@ -188,4 +192,5 @@ class MaxEntPolicy(SACPolicy):
             "action_layer": self.action_layer,
             "evaluation_precision": self.evaluation_precision,
             "batch_norm": self.batch_norm,
+            "unit_norm": self.unit_norm,
         }

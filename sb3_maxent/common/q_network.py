@@ -3,11 +3,10 @@
 from contextlib import nullcontext
 
 import torch as th
-from stable_baselines3.common.torch_layers import create_mlp
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_maxent.common.layers import ScalarLinear, add_linear, chunk_size, make_trunk, per_sample
+from sb3_maxent.common.layers import BatchNorm, ScalarLinear, add_linear, chunk_size, make_hidden, make_trunk, per_sample
 
 PRECISIONS = {"float32": th.float32, "bfloat16": th.bfloat16}
 
@@ -29,8 +28,8 @@ class QNetwork(nn.Module):
     :param evaluation_precision: Precision of the hidden layers behind it where many actions are evaluated without gradient:
         ``"float32"``, or ``"bfloat16"``, three times as fast on processors with matrix units for it. It has no effect when
         the action enters at the last hidden layer.
-    :param batch_norm: Whether to normalise the features, and the hidden layers in front of the one that the action enters. All
-        of these see states alone. Later ones see actions of the replay buffer and of the policy, whose statistics differ.
+    :param batch_norm: Whether to normalise features and hidden layers over the batch, of the replay buffer's states and
+        actions. In evaluation mode the normalisation of the joining layer is part of its weights, and costs nothing.
     :raises ValueError: If there is no such layer or precision
     """
 
@@ -54,12 +53,15 @@ class QNetwork(nn.Module):
         action_layer %= n_layers
         widths = [features_dim, *net_arch, 1]
         self.trunk = make_trunk(features_dim, widths[1 : action_layer + 1], activation_fn, batch_norm)
-        self.join = nn.Linear(widths[action_layer] + action_dim, widths[action_layer + 1])
+        # Without hidden layers the joining layer is the last one
+        norm_join = batch_norm and len(net_arch) > 0
+        self.join = nn.Linear(widths[action_layer] + action_dim, widths[action_layer + 1], bias=not norm_join)
+        self.join_norm = BatchNorm(widths[action_layer + 1]) if norm_join else None
         if action_layer > 0:
             # As if the action had its own layer. The usual range, one over the root of all inputs, hundreds of them
             # features, leaves the Q-function nearly linear in the action for thousands of updates
             nn.init.uniform_(self.join.weight[:, -action_dim:], -(action_dim**-0.5), action_dim**-0.5)
-        hidden = create_mlp(widths[action_layer + 1], -1, net_arch[action_layer + 1 :], activation_fn)
+        hidden = make_hidden(widths[action_layer + 1], net_arch[action_layer + 1 :], activation_fn, batch_norm)
         head = [activation_fn(), *hidden, ScalarLinear(widths[-2])] if net_arch else [nn.Flatten(start_dim=1)]
         self.head = nn.Sequential(*head)
         for module in head:
@@ -87,6 +89,9 @@ class QNetwork(nn.Module):
         :return: Q-values, shape (batch, samples); with a further dimension where the last layer has several outputs
         """
         weight_action = self.join.weight[:, -actions.shape[2] :]  # (join, action)
+        if self.join_norm is not None and not self.join_norm.training:
+            scale, shift = self.join_norm.fixed_scale_and_shift()  # (join,) each
+            embedding, weight_action = embedding * scale + shift, weight_action * scale.unsqueeze(1)
         if th.is_grad_enabled():
             return self._evaluate(embedding, actions, weight_action)
         # What runs an exported graph need not know another type
@@ -113,4 +118,16 @@ class QNetwork(nn.Module):
     def _evaluate(
         self, embedding: th.Tensor, actions: th.Tensor, weight_action: th.Tensor, out: th.Tensor | None = None
     ) -> th.Tensor:
-        return per_sample(self.head, add_linear(embedding, actions, weight_action, out))  # (batch, samples)
+        hidden = add_linear(embedding, actions, weight_action, out)  # (batch, samples, join)
+        if self.join_norm is not None and self.join_norm.training:
+            hidden = per_sample([self.join_norm], hidden)  # (batch, samples, join)
+        return per_sample(self.head, hidden)  # (batch, samples)
+
+    def hidden_weights(self) -> list[th.Tensor]:
+        """
+        Weights of the hidden layers.
+
+        :return: One tensor of shape (outputs, inputs) per layer
+        """
+        layers = [layer for layer in (*self.trunk, self.join, *self.head) if isinstance(layer, nn.Linear)]
+        return [layer.weight for layer in layers[:-1]]

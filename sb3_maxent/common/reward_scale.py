@@ -14,7 +14,7 @@ class RewardScale:
     Divided by it, the returns of every task are of order one, whatever its rewards: as ``norm_reward`` of SB3's
     ``VecNormalize``, without its clipping, and as part of the model.
 
-    Paper: https://arxiv.org/abs/2502.15280 (section 4.3)
+    Paper: https://arxiv.org/abs/2502.15280
     """
 
     def __init__(self) -> None:

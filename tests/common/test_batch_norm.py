@@ -4,6 +4,7 @@ from torch import nn
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.layers import BatchNorm, make_trunk
+from sb3_maxent.common.q_network import QNetwork
 from tests.models import BOX_VARIANTS, SMALL, make_model
 
 NORMALISED = {"net_arch": [8, 8], "batch_norm": True}
@@ -28,16 +29,66 @@ def test_normalised_trunk():
     assert th.allclose(trunk(features), expected)
 
 
-@pytest.mark.parametrize("action_layer", [0, 1, 2, -1])
+@pytest.mark.parametrize("action_layer", [0, 1, -1])
 @pytest.mark.parametrize("algorithm", [DSPG, SoftQLearning])
-def test_what_sees_actions_is_not_normalised(algorithm, action_layer):
+def test_every_hidden_layer_is_normalised(algorithm, action_layer):
     policy_kwargs = {"net_arch": [8, 8, 8], "batch_norm": True, "action_layer": action_layer}
     model = algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs=policy_kwargs, **SMALL)
     for network in model.critic.q_networks:
-        # The features, and each layer in front of the one that the action enters
-        assert len(norms(network)) == len(norms(network.trunk)) == 1 + action_layer % 3
-    n_actor_layers = 3 if algorithm is DSPG else 2
-    assert len(norms(model.actor)) == 1 + n_actor_layers
+        # The features, and each hidden layer; a bias in front of a normalisation has no effect
+        assert len(norms(network)) == 4 and all(weight.shape[0] == 8 for weight in network.hidden_weights())
+        assert all(layer.bias is None for layer in (*network.trunk, network.join) if isinstance(layer, nn.Linear))
+    # Behind the layer that the noise enters the sampling network is as it was
+    assert len(norms(model.actor)) == (4 if algorithm is DSPG else 3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("net_arch", [[], [8], [8, 8, 8]])
+@pytest.mark.parametrize("action_layer", [0, -1])
+def test_normalised_network_is_its_layers(net_arch, action_layer, training):
+    """As if each layer were called for each sample, in evaluation mode too, where a normalisation is part of other weights"""
+    network = QNetwork(3, 2, net_arch, nn.ReLU, action_layer, batch_norm=True).double().train(training)
+    for norm in norms(network):
+        nn.init.normal_(norm.running_mean), nn.init.uniform_(norm.running_var, 0.5, 2)
+        if norm.affine:
+            nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    features, actions = th.randn(5, 3, dtype=th.float64), th.rand(5, 7, 2, dtype=th.float64) * 2 - 1
+    hidden = network.trunk(features).unsqueeze(1).expand(-1, 7, -1)
+    rows = network.join(th.cat([hidden, actions], dim=2).flatten(0, 1))
+    # Without hidden layers it is the Q-value
+    assert (network.join_norm is None) == (net_arch == [])
+    rows = rows if network.join_norm is None else network.join_norm(rows)
+    expected = network.head(rows).view(5, 7)
+    with th.set_grad_enabled(training):
+        assert th.allclose(network(network.embed(features), actions), expected)
+
+
+@pytest.mark.parametrize("variant", BOX_VARIANTS)
+def test_unit_norm(variant):
+    model = make_model(variant, policy_kwargs={**NORMALISED, "unit_norm": True}).learn(40)
+    for critic in (model.critic, model.critic_target):
+        norms_of = [weight.norm(dim=1) for network in critic.q_networks for weight in network.hidden_weights()]
+        deviation = max((norm - 1).abs().max().item() for norm in norms_of)
+        # The target is a mean of such weights
+        assert deviation < (1e-5 if critic is model.critic else 0.1)
+    # The control: without it they grow
+    free = make_model(variant, policy_kwargs=NORMALISED, learning_rate=1e-2).learn(40)
+    assert max((weight.norm(dim=1) - 1).abs().max().item() for weight in free.critic.q_networks[0].hidden_weights()) > 0.01
+
+
+def test_unit_norm_changes_no_value():
+    """Behind a normalisation the scale of weights has no effect but through its epsilon"""
+    network = QNetwork(3, 2, [64, 64], nn.ReLU, -1, batch_norm=True)
+    features, actions = th.randn(500, 3), th.rand(500, 1, 2)
+    before = network(network.embed(features), actions)
+    for weight in network.hidden_weights():
+        weight.data.mul_(th.rand(len(weight), 1) + 5)
+    assert th.allclose(network(network.embed(features), actions), before, atol=0.02)
+
+
+def test_unit_norm_needs_batch_norm():
+    with pytest.raises(ValueError, match="unit_norm=True: without batch_norm=True the scale of the weights has a meaning"):
+        make_model("DSPG", policy_kwargs={"unit_norm": True})
 
 
 @pytest.mark.parametrize("variant", BOX_VARIANTS)

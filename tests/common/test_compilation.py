@@ -34,9 +34,19 @@ VARIANTS = {
     "normalised": (
         DSPG,
         "Pendulum-v1",
-        {"n_action_samples": 8, "policy_delay": 2, "norm_reward": True, "policy_kwargs": {**LATE, "batch_norm": True}},
+        {
+            "n_action_samples": 8,
+            "policy_delay": 2,
+            "norm_reward": True,
+            "policy_kwargs": {**LATE, "batch_norm": True, "unit_norm": True},
+        },
     ),
-    "normalised particles": (SoftQLearning, "Pendulum-v1", {**PARTICLES, "policy_kwargs": {**LATE, "batch_norm": True}}),
+    "normalised, early action": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": {**EARLY, "batch_norm": True}}),
+    "normalised particles": (
+        SoftQLearning,
+        "Pendulum-v1",
+        {**PARTICLES, "policy_kwargs": {**LATE, "batch_norm": True, "unit_norm": True}},
+    ),
     "gSDE": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": LATE, "use_sde": True}),
     "particles": (SoftQLearning, "Pendulum-v1", {**PARTICLES, "policy_kwargs": LATE}),
     "reference particles": (

@@ -61,6 +61,7 @@ class OutOfReach(Simulator):
         return super().step(action)
 
 
+NORMALISED = {"net_arch": [16, 16], "batch_norm": True, "unit_norm": True}
 # Algorithm, arguments, environment
 CASES = {
     "DSPG, two normalised environments": (DSPG, {**DSPG_SMALL, "learning_rate": lambda progress: 1e-3 * progress}, pendulums),
@@ -69,7 +70,7 @@ CASES = {
     "DSPG, compiled": (DSPG, {**DSPG_SMALL, "compile": True}, pendulums),
     "DSPG, normalised": (
         DSPG,
-        {**DSPG_SMALL, "norm_reward": True, "policy_delay": 3, "policy_kwargs": {"net_arch": [16, 16], "batch_norm": True}},
+        {**DSPG_SMALL, "norm_reward": True, "policy_delay": 3, "policy_kwargs": NORMALISED},
         lambda: pendulums(normalize=False),
     ),
     "DSPG, MuJoCo": (DSPG, DSPG_SMALL, lambda: gym.make("Hopper-v5")),
