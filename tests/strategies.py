@@ -135,6 +135,8 @@ SHARED: dict[str, tuple[st.SearchStrategy, st.SearchStrategy]] = {
     ),
     "optimize_memory_usage": (st.booleans(), not_flags),
     "n_steps": (st.integers(1, 5), not_counts),
+    "policy_delay": (st.integers(1, 3), not_counts),
+    "norm_reward": (st.booleans(), not_flags),
     "target_update_interval": (st.integers(1, 4), not_counts),
     "qf_learning_rate": (rates | st.none(), not_rates),
     "max_grad_norm": (
@@ -160,8 +162,8 @@ ARGUMENTS = {
             ),
         ),
         "target_entropy": (
-            st.just("auto") | st.floats(-1e30, 1e30) | st.sampled_from(["-1.5", 3]),
-            st.sampled_from([NAN, INF, HUGE, "low", None, [1], {}]),
+            st.just("auto") | st.floats(-1e30, 1e30) | st.sampled_from(["-1.5", 3, "auto_0.5"]),
+            st.sampled_from([NAN, INF, HUGE, "low", "auto_", "auto_inf", None, [1], {}]),
         ),
         "n_action_samples": (st.integers(1, 5), not_counts),
         "baseline": (st.sampled_from(["loo", "none"]), not_numbers),

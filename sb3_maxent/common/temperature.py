@@ -120,17 +120,22 @@ def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space
     """
     Read a target entropy.
 
-    :param target_entropy: A number of nats, or ``"auto"`` for minus the number of action components
+    :param target_entropy: A number of nats, or ``"auto"`` for minus the number of action components, ``"auto_x"`` for x times
+        that
     :param action_space: Action space
     :return: Target entropy in nats
     :raises ValueError: If it is neither, or not finite
     """
-    if target_entropy == "auto":
-        return -float(get_action_dim(action_space))
+    number, scale = target_entropy, 1.0
+    if isinstance(number, str) and (number == "auto" or number.startswith("auto_")):
+        number, scale = "1" if number == "auto" else number.removeprefix("auto_"), -float(get_action_dim(action_space))
     try:
-        nats = float(target_entropy)
+        nats = scale * float(number)
     except (OverflowError, TypeError, ValueError):
         nats = float("nan")
     if not math.isfinite(nats):
-        raise ValueError(f"target_entropy={target_entropy!r}: give a finite number of nats, or 'auto'")
+        raise ValueError(
+            f"target_entropy={target_entropy!r}: give a finite number of nats, or 'auto' for minus the number of action "
+            "components, 'auto_x' for x times that"
+        )
     return nats

@@ -57,7 +57,8 @@ class DSPG(MaxEntAlgorithm):
         ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2.1e-9 and 2.2e4
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
-    :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension
+    :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension,
+        ``"auto_0.5"`` half of that
     :param qf_learning_rate: Learning rate of the critic, ``None`` for ``learning_rate``. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
     :param n_action_samples: Number M of actions sampled per state, in the critic target and in the actor loss

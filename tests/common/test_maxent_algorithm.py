@@ -31,7 +31,8 @@ def equal(before: list[th.Tensor], after: list[th.Tensor]) -> bool:
         ({"ent_coef": "auto_1e5"}, "ent_coef='auto_1e5'"),
         ({"ent_coef": -0.1}, "ent_coef=-0.1"),
         ({"ent_coef": float("nan")}, "ent_coef=nan"),
-        ({"target_entropy": "low"}, "target_entropy='low': give a finite number of nats, or 'auto'"),
+        ({"target_entropy": "low"}, "target_entropy='low': give a finite number of nats, or 'auto' for minus"),
+        ({"target_entropy": "auto_half"}, "target_entropy='auto_half': give a finite number"),
         ({"target_entropy": float("nan")}, "target_entropy=nan: give a finite number"),
         ({"n_action_samples": 0}, "n_action_samples=0: give an integer >= 1"),
         ({"n_action_samples": 64.0}, "n_action_samples=64.0: give an integer >= 1"),
@@ -85,6 +86,7 @@ def test_target_entropy():
     env = TimeLimit(QuadraticBandit(action_dim=3), 5)
     assert DSPG("MlpPolicy", env, **TINY).target_entropy == -3.0
     assert DSPG("MlpPolicy", env, target_entropy="-1.5", **TINY).target_entropy == -1.5
+    assert DSPG("MlpPolicy", env, target_entropy="auto_0.5", **TINY).target_entropy == -1.5
 
 
 FAULTS = {"reward": "reward", "observation": "observation", "dict reward": "reward", "dict observation": "observation reward"}
