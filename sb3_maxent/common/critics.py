@@ -100,7 +100,7 @@ class MultiActionCritic(BaseModel):
         if self.unit_norm:
             for network in self.q_networks:
                 for weight in network.hidden_weights():  # type: ignore[operator]
-                    weight.copy_(F.normalize(weight, dim=1))
+                    weight.div_(th.linalg.vector_norm(weight, dim=1, keepdim=True))
 
     def forward(self, obs: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:
         """
