@@ -1,6 +1,6 @@
 # The targets of Stable-Baselines3
 SHELL = /bin/bash
-PATHS = sb3_maxent tests examples benchmarks enjoy.py
+PATHS = sb3_maxent tests examples benchmarks docs enjoy.py hatch_build.py
 
 pytest:
 	python -m pytest
@@ -28,4 +28,11 @@ check-codestyle:
 
 commit-checks: format type lint
 
-.PHONY: pytest pytest-slow mutants type lint format check-codestyle commit-checks
+docs:
+	sphinx-build -W --keep-going -j auto docs docs/_build/html
+
+# Pages with the lines <!-- table NAME --> get the tables too
+report:
+	python -m benchmarks.report --into README.md docs/choosing.md
+
+.PHONY: pytest pytest-slow mutants type lint format check-codestyle commit-checks docs report

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -22,6 +23,20 @@ def test_multi_goal_draws_every_algorithm(tmp_path):
     assert titles[:4] == ["SoftQLearning", "DSPG", "SAC", "DDPG"] and len(titles) == 16
     paths, shares = example["rollouts"](models["SAC"], 3)
     assert len(paths) == 3 and shares.shape == (4,) and 0 <= shares.sum() <= 1
+
+
+def test_temperature_draws_the_best_policies(tmp_path):
+    example = runpy.run_path(str(EXAMPLES / "3_temperature.py"))
+    for temperature in example["TEMPERATURES"]:
+        boltzmann, gaussian = example["boltzmann"](temperature), example["best_gaussian"](temperature)
+        # The soft value of the Boltzmann density is the largest: temperature times the logarithm of its normaliser
+        largest = temperature * np.log(example["integral"](np.exp(example["q_function"](example["ACTIONS"]) / temperature)))
+        assert example["soft_value"](boltzmann, temperature) == pytest.approx(largest)
+        # No single peak reaches it, nor does a squashed Gaussian that is not the best one
+        others = [example["squashed_gaussian"](mean, log_std) for mean, log_std in ((0.0, 0.0), (-0.5, -1.5), (0.5, -1.5))]
+        assert largest > example["soft_value"](gaussian, temperature)
+        assert example["soft_value"](gaussian, temperature) >= max(example["soft_value"](each, temperature) for each in others)
+    example["draw"]().savefig(tmp_path / "temperature.png")
 
 
 @pytest.mark.slow

@@ -277,7 +277,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
 
         :param observation: One observation or a batch, as for ``predict``
         :param n_samples: Number of actions per state
-        :return: Actions in the units of the environment, shape (samples, *action shape), or (batch, samples, *action shape)
+        :return: Actions in the units of the environment, shape (samples, ...), or (batch, samples, ...) for a batch
         :raises ValueError: If ``n_samples`` is not a positive integer
         """
         check_count(n_samples, "n_samples")

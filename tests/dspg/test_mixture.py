@@ -1,4 +1,4 @@
-"""A distribution without a reparametrised gradient, as docs/dspg.md says to plug one in."""
+"""A distribution without a reparametrised gradient, as docs/extending.md says to plug one in."""
 
 import gymnasium as gym
 import numpy as np

@@ -144,7 +144,7 @@ def test_acts_like_predict(tmp_path, case, monkeypatch):
 
 
 def test_another_distribution(tmp_path):
-    """What docs/dspg.md says to plug in is exported too, with its own noise"""
+    """What docs/extending.md says to plug in is exported too, with its own noise"""
     model = DSPG(MixturePolicy, "Pendulum-v1", **DSPG_SMALL)
     export_onnx(model, tmp_path / "policy.onnx", deterministic=False)
     observations, noise = np.ones((9, 3), np.float32), np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
