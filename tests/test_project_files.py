@@ -1,0 +1,92 @@
+"""What the package index and the repository show: links that lead somewhere, versions that agree, workflows that parse."""
+
+import re
+import runpy
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+import sb3_maxent
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+REPOSITORY = PYPROJECT["tool"]["sb3-maxent"]["repository"]
+PAGES = [path for path in ROOT.rglob("*.md") if not {"_build", ".venv", "build"} & set(path.relative_to(ROOT).parts)]
+
+
+@pytest.fixture
+def hatch_build(monkeypatch):
+    """The file that Hatchling runs, without Hatchling, which only building needs"""
+    interface = ModuleType("hatchling.metadata.plugin.interface")
+    interface.MetadataHookInterface = object
+    for name in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    return runpy.run_path(str(ROOT / "hatch_build.py"))
+
+
+def test_links_of_the_readme_work_on_the_package_index(hatch_build):
+    hook, metadata = hatch_build["CustomMetadataHook"](), {}
+    hook.root = str(ROOT)
+    hook.update(metadata)
+    links = re.findall(r"\]\(([^)]+)\)", metadata["readme"]["text"])
+    assert len(links) > 10 and all(link.startswith("https://") for link in links)
+    tag = f"v{sb3_maxent.__version__}"
+    ours = [link.removeprefix(REPOSITORY).split("/", 3) for link in links if link.startswith(REPOSITORY)]
+    assert len(ours) > 5
+    for _, kind, version, path in ours:
+        assert version == tag and (ROOT / path).is_file()
+        assert kind == ("raw" if path.endswith(".png") else "blob")
+    assert metadata["urls"]["Repository"] == REPOSITORY
+
+
+def test_links_that_stay_as_they_are(hatch_build):
+    links = "[a](https://a.b/c) [b](#there) [c](mailto:d@e)"
+    assert hatch_build["absolute_links"](links, "https://r", "1") == links
+    assert hatch_build["absolute_links"]("![p](d/p.png) [q](d/q.md)", "https://r", "1") == (
+        "![p](https://r/raw/v1/d/p.png) [q](https://r/blob/v1/d/q.md)"
+    )
+
+
+def test_the_address_of_the_repository_is_in_one_place():
+    files = [*PAGES, *ROOT.glob("*.*"), *(ROOT / ".github").rglob("*.*"), *(ROOT / "docs").glob("*.py")]
+    name = REPOSITORY.removeprefix("https://github.com/")
+    found = [
+        path.name for path in files if path.is_file() and path.suffix != ".png" and name in path.read_text(errors="ignore")
+    ]
+    assert found == ["pyproject.toml"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_to_files(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    targets = [target.split("#")[0] for target in re.findall(r"\]\((?!\w+:|#)([^)\s]+)\)", text)]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_versions_agree():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == sb3_maxent.__version__
+    pinned = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
+    for name in ("Dockerfile", ".readthedocs.yaml", "docs/install.md"):
+        assert re.findall(r"torch==([\d.]+)", (ROOT / name).read_text()) == [pinned], name
+
+
+def test_the_workflow_runs_what_the_readme_says():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    commands = {name: [step.get("run", "") for step in job["steps"]] for name, job in jobs.items()}
+    assert "bash .ci/run" in commands["tests"] and "make docs" in commands["documentation"]
+    oldest = PYPROJECT["project"]["requires-python"].removeprefix(">=")
+    assert jobs["tests"]["strategy"]["matrix"]["python-version"][0] == oldest
+    lowest = " ".join(commands["lowest-versions"])
+    for requirement in PYPROJECT["project"]["dependencies"]:
+        name, version = re.match(r"(\w+)>=([\d.]+)", requirement).groups()
+        assert f"{name}=={version}" in lowest
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
+def test_forms_can_be_read(path):
+    assert isinstance(yaml.safe_load(path.read_text()), dict)
