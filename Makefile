@@ -33,6 +33,6 @@ docs:
 
 # Pages with the lines <!-- table NAME --> get the tables too
 report:
-	python -m benchmarks.report --into README.md docs/choosing.md
+	python -m benchmarks.report --into docs/choosing.md
 
 .PHONY: pytest pytest-slow mutants type lint format check-codestyle commit-checks docs report

@@ -1,5 +1,7 @@
 """What the package index and the repository show: links that lead somewhere, versions that agree, workflows that parse."""
 
+import csv
+import json
 import re
 import runpy
 import sys
@@ -66,6 +68,36 @@ def test_relative_links_lead_to_files(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     targets = [target.split("#")[0] for target in re.findall(r"\]\((?!\w+:|#)([^)\s]+)\)", text)]
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def last_returns(name, task):
+    files = (ROOT / "benchmarks" / "results" / "mujoco-150k").glob(f"{name}_{task}_*.json")
+    return [json.loads(file.read_text())["evaluations"]["mean_return"][-1] for file in files]
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "timed"),
+    [
+        ("SAC (SB3)", "sac", ("SAC", "")),
+        ("DSPG", "dspg", ("DSPG compiled", "64")),
+        ("SoftQLearning", "softqlearning", ("SoftQLearning compiled", "")),
+    ],
+)
+def test_results_of_the_readme_are_those_of_the_files(label, name, timed):
+    cells = re.search(
+        rf"^\| {re.escape(label)} \| (.*\]) \| (.*) \| ([\d.]+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    for cell, task in zip(cells.groups(), ("HalfCheetah-v4", "Hopper-v4"), strict=False):
+        returns = last_returns(name, task)
+        mean = sum(returns) / len(returns) if returns else None
+        assert cell == (f"{mean:.0f} [{min(returns):.0f}, {max(returns):.0f}]" if returns else "not run")
+    rows = csv.DictReader((ROOT / "benchmarks" / "results" / "speed.csv").open())
+    ratios = {(row["name"], row["samples"]): row["ratio"] for row in rows if row["width"] == "256"}
+    assert float(cells[3]) == float(ratios[timed])
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 120
 
 
 def test_versions_agree():
