@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
-ACTIONS = np.linspace(-1, 1, 4001)[1:-1]
+ACTIONS = np.linspace(-1, 1, 1001)[1:-1]
 TEMPERATURES = (0.05, 0.3, 2.0)
 
 
