@@ -26,7 +26,8 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "sphinx_rtd_theme"
 html_title = f"sb3-maxent {version}"
-html_context = {"display_github": False}
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_show_sourcelink = False
 
 
