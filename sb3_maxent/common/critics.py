@@ -30,9 +30,9 @@ class MultiActionCritic(BaseModel):
     """
     Critic networks with one features extractor, evaluated at one or many actions per state.
 
-    Takes the place of SB3's ``ContinuousCritic``; with ``action_layer=0`` it is the same function. A subclass may replace the
-    networks (``network_class``), their loss, how several networks become one value, the soft value of the target, and what
-    is evaluated together (:meth:`evaluate`). The algorithm does not know which critic it trains.
+    It replaces SB3's ``ContinuousCritic``, and is the same function with ``action_layer=0``. A subclass may replace the
+    networks (``network_class``), their loss, how several networks become one value, the soft value of the target, and what is
+    evaluated together (:meth:`evaluate`). The algorithm does not know which critic it trains.
 
     :param observation_space: Observation space
     :param action_space: Action space, ``Box`` or ``Discrete``. ``Discrete`` actions enter the networks as one-hot vectors.
@@ -46,8 +46,8 @@ class MultiActionCritic(BaseModel):
     :param action_layer: Index of the hidden layer that the action enters, see :class:`~sb3_maxent.common.q_network.QNetwork`
     :param evaluation_precision: Precision of evaluations without gradient, see :class:`~sb3_maxent.common.q_network.QNetwork`
     :param batch_norm: Whether to normalise features and hidden layers, see :class:`~sb3_maxent.common.q_network.QNetwork`
-    :param unit_norm: Whether the weights into each hidden unit have norm 1 after every step. The normalisation takes their
-        scale away, which would grow all the same, and with it shrink the steps
+    :param unit_norm: Whether the weights into each hidden unit have norm 1 after every step. Batch normalisation makes their
+        scale meaningless. Without ``unit_norm`` it grows all the same, which makes the steps smaller
     :raises ValueError: If there is no critic, no such layer or no such precision
     """
 
@@ -93,7 +93,7 @@ class MultiActionCritic(BaseModel):
     @th.no_grad()
     def after_step(self) -> None:
         """
-        Restore what holds of the parameters after a step of the optimizer: the norms of weights, if ``unit_norm``.
+        Restore constraints of the parameters after a step of the optimizer: with ``unit_norm``, the norms of the weights.
 
         Paper: https://arxiv.org/abs/2509.25174
         """
@@ -136,7 +136,7 @@ class MultiActionCritic(BaseModel):
 
     def predictions(self, embedding: list[th.Tensor], actions: th.Tensor) -> th.Tensor:
         """
-        What each network says of several actions per state.
+        Evaluate each network at several actions per state.
 
         :param embedding: Embedding of the states
         :param actions: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
@@ -148,7 +148,7 @@ class MultiActionCritic(BaseModel):
 
     def value(self, predictions: th.Tensor) -> th.Tensor:
         """
-        Turn what the networks say into one value per action: the smallest one.
+        Turn the predictions of the networks into one value per action: the smallest one.
 
         :param predictions: ``predictions`` of the actions, shape (networks, batch, samples)
         :return: Q-values, shape (batch, samples)

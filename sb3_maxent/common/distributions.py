@@ -29,7 +29,7 @@ def draw_noise(
 
 class PolicyDistribution:
     """
-    What DSPG needs of a policy distribution. A gradient through a sample is not needed.
+    Base class of the policy distributions of DSPG. Gradients through samples are not needed.
 
     The distribution chooses its expectation in :meth:`support`: the mean over samples by default, a weighted sum, or the
     exact sum over all actions.

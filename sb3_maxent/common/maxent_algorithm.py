@@ -28,16 +28,16 @@ class MaxEntAlgorithm(TemperedAlgorithm):
     Off-policy maximum-entropy algorithm: a soft critic, an actor and an entropy coefficient.
 
     An algorithm adds four methods: the actions in the next states (``_next_samples``), their soft value (``_next_value``), the
-    loss of the actor (``_actor_loss``), and the noise of both (``_draw_noise``). The remaining arguments are those of
+    loss of the actor (``_actor_loss``), and the noise that both need (``_draw_noise``). The remaining arguments are those of
     :class:`~sb3_maxent.common.tempered_algorithm.TemperedAlgorithm` and of SB3's ``OffPolicyAlgorithm``.
 
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
-        ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
+        ``train``. (SB3's SAC counts within one call, so its interval has no effect with one gradient step per call)
     :param qf_learning_rate: Learning rate of the critic, ``None`` for the one of the actor. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
-    :param policy_delay: Number of updates of the critic for each one of the actor and of a learned entropy coefficient
-    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute
+    :param policy_delay: Number of updates of the critic for each update of the actor and of a learned entropy coefficient
+    :param compile: Whether to compile the update with ``torch.compile``, whose first updates take up to half a minute
     """
 
     policy: Any
@@ -212,7 +212,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         """
         Soft value of the next states.
 
-        :param predictions: What the target networks say of the actions, shape (networks, batch, samples)
+        :param predictions: Predictions of the target networks for the actions, shape (networks, batch, samples)
         :param samples: The actions
         :param ent_coef: Entropy coefficient
         :return: Soft value, shape (batch, 1)
@@ -273,7 +273,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
 
     def sample_actions(self, observation: np.ndarray | dict[str, np.ndarray], n_samples: int) -> np.ndarray:
         """
-        Draw several actions per state from the policy, for instance to look at its modes.
+        Draw several actions per state from the policy. They show, for instance, whether it has several modes.
 
         :param observation: One observation or a batch, as for ``predict``
         :param n_samples: Number of actions per state

@@ -18,7 +18,7 @@ from sb3_maxent.common.updates import optimized
 
 
 class SampledActor:
-    """What actors share: several actions per state, made from noise. A mixin."""
+    """Mixin of all actors: it makes several actions per state from noise."""
 
     # Components of the noise that one action takes
     noise_dim: int
@@ -62,15 +62,15 @@ class MaxEntPolicy(SACPolicy):
     :param observation_space: Observation space
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule
-    :param action_layer: Hidden layer of the critic that the action enters: 0 next to the features, as in SB3,
-        -1 (default) the last one. The later, the cheaper are many actions per state.
-    :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that one in bfloat16 where no gradient is
+    :param action_layer: Hidden layer of the critic that the action enters: 0 is next to the features, as in SB3, and -1
+        (default) is the last one. Many actions per state are cheaper if the action enters later.
+    :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that layer in bfloat16 where no gradient is
         needed, see :class:`~sb3_maxent.common.q_network.QNetwork`
     :param batch_norm: Whether to normalise features and hidden layers of actor and critics over the batch
     :param unit_norm: Whether the weights into each hidden unit of the critics have norm 1 after every step. It needs
         ``batch_norm``
     :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
-    :param optimizer_kwargs: Its arguments except the learning rate; Adam is fused unless they say otherwise
+    :param optimizer_kwargs: Arguments of the optimizer, except the learning rate. Adam is fused unless they say otherwise
     :param kwargs: Arguments of SB3's ``SACPolicy``: ``net_arch``, ``activation_fn``, ``n_critics``, ...
     :raises ValueError: If an argument has no meaning, or actor, critic and target have parameters in common
     """

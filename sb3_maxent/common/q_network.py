@@ -72,7 +72,7 @@ class QNetwork(nn.Module):
 
     def embed(self, features: th.Tensor) -> th.Tensor:
         """
-        What a state contributes to the joining layer, the same for all its actions.
+        Compute the part of the joining layer that depends on the state alone.
 
         :param features: Features of the states, shape (batch, features)
         :return: Embedding, shape (batch, 1, join)
@@ -86,7 +86,7 @@ class QNetwork(nn.Module):
 
         :param embedding: Embedding of the states, shape (batch, 1, join)
         :param actions: Actions in [-1, 1], shape (batch, samples, action)
-        :return: Q-values, shape (batch, samples); with a further dimension where the last layer has several outputs
+        :return: Q-values, shape (batch, samples), with one more dimension if the last layer has several outputs
         """
         weight_action = self.join.weight[:, -actions.shape[2] :]  # (join, action)
         if self.join_norm is not None and not self.join_norm.training:

@@ -9,10 +9,10 @@ EPSILON = 1e-8
 
 class RewardScale:
     r"""
-    Standard deviation of the discounted return of what has happened so far, :math:`G_t = r_t + \gamma G_{t-1}`.
+    Running standard deviation of the discounted return so far, :math:`G_t = r_t + \gamma G_{t-1}`.
 
-    Divided by it, the returns of every task are of order one, whatever its rewards: as ``norm_reward`` of SB3's
-    ``VecNormalize``, without its clipping, and as part of the model.
+    Rewards that are divided by it have returns of order one in every task. It does what ``norm_reward`` of SB3's
+    ``VecNormalize`` does, without its clipping, and it is part of the model.
 
     Paper: https://arxiv.org/abs/2502.15280
     """

@@ -18,7 +18,7 @@ LOG_BOUNDS = (-20.0, 10.0)
 
 class Temperature:
     """
-    The entropy coefficient: a number, a schedule, or learned towards a target entropy.
+    Entropy coefficient that is a number, follows a schedule, or is learned towards a target entropy.
 
     :param ent_coef: A number or a schedule, ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on
     :param device: Device

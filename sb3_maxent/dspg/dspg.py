@@ -22,7 +22,7 @@ class DSPG(MaxEntAlgorithm):
     """
     Deep Soft Policy Gradient (DSPG).
 
-    Maximum-entropy actor-critic with many action samples per state, in the critic target and in a score-function actor
+    It is a maximum-entropy actor-critic that draws many actions per state, in the critic target and in a score-function actor
     loss. The actor needs no gradient of the Q-function and no reparametrisation.
 
     Paper: https://arxiv.org/abs/1909.03198
@@ -30,10 +30,11 @@ class DSPG(MaxEntAlgorithm):
     .. note::
         The defaults differ from the paper where a better choice is known: a leave-one-out baseline, a learned entropy
         coefficient, two critics, no target actor, and critics whose action enters at the last hidden layer.
-        ``hyperparams/dspg-paper.yml`` has the paper's own. As in the authors' code the Gaussian is squashed by tanh.
+        ``hyperparams/dspg-paper.yml`` has the settings of the paper. As in the authors' code, the Gaussian is squashed by
+        tanh.
 
     .. note::
-        With ``n_steps > 1`` the entropy of the steps in between is left out of the target, as in SB3's SAC.
+        With ``n_steps > 1`` the target leaves out the entropy of the steps in between, as in SB3's SAC.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
@@ -51,10 +52,10 @@ class DSPG(MaxEntAlgorithm):
     :param replay_buffer_kwargs: Keyword arguments of the replay buffer
     :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer
     :param n_steps: When larger than 1, use n-step returns (with the NStepReplayBuffer) for the critic.
-        Not supported for Dict observation spaces yet. Refused with a ``replay_buffer_class``, unless its
-        ``replay_buffer_kwargs`` has the same ``n_steps``.
-    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
-        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2.1e-9 and 2.2e4
+        Dict observation spaces are not supported yet. A ``replay_buffer_class`` is refused, unless ``replay_buffer_kwargs``
+        has the same ``n_steps``.
+    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number, a schedule, or ``"auto"``
+        to learn it. ``"auto_0.1"`` starts at 0.1. A learned coefficient stays between 2.1e-9 and 2.2e4
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension,
@@ -65,11 +66,11 @@ class DSPG(MaxEntAlgorithm):
     :param baseline: ``"loo"`` subtracts the mean of the other samples in the actor loss (exactly unbiased),
         ``"none"`` is the paper's estimator
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
-    :param policy_delay: Number of updates of the critic for each one of the actor and of a learned entropy coefficient
+    :param policy_delay: Number of updates of the critic for each update of the actor and of a learned entropy coefficient
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
-        the model and logged as ``train/reward_scale``. The replay buffer keeps them as they are.
-    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute. Without
-        a C++ compiler it warns and stays eager.
+        the model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment.
+    :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
+        half a minute. Without a C++ compiler there is a warning, and the update is not compiled.
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE, -1 only at the start of the rollout
     :param use_sde_at_warmup: Whether to use gSDE instead of uniform sampling during the warm up phase

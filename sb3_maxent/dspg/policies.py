@@ -24,7 +24,7 @@ MIN_STD = 1e-4
 
 class Actor(SampledActor, SACActor):
     """
-    Actor network: SAC's, with the paper's standard deviation as an option, sampled many times per state.
+    SAC's actor network, sampled many times per state. The standard deviation of the paper is an option.
 
     For another policy distribution override ``action_distribution`` and, where its noise differs, ``noise_dim`` and
     ``draw_noise``.

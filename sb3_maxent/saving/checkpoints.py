@@ -81,15 +81,15 @@ def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv,
     """
     Load the latest checkpoint and put the environments and all random generators back to where they were.
 
-    Go on with ``model.learn(total - model.num_timesteps, reset_num_timesteps=False)``, where ``total`` is what the first call
-    was to reach, so that schedules go on too.
+    Continue with ``model.learn(total - model.num_timesteps, reset_num_timesteps=False)``, where ``total`` is the number of
+    steps of the first call. Then schedules continue too.
 
     .. warning::
         Replay buffer and state are pickles, which can run any code: load only what you wrote.
 
     :param algorithm: Class of the model
     :param folder: Folder of all checkpoints of a run, to which a training may write meanwhile
-    :param env: Environment made as the first one was, with the same wrappers
+    :param env: Environment that is made like the first one, with the same wrappers
     :param kwargs: Arguments of ``load``
     :return: The model
     :raises ValueError: If there is no checkpoint, a file of it is missing or damaged, or the environment is wrapped in another
@@ -165,13 +165,13 @@ def start_new_episodes(model: OffPolicyAlgorithm) -> None:
 
 class ExactCheckpointCallback(BaseCallback):
     """
-    Writes a checkpoint every ``save_freq`` steps and at the end of training, and deletes older ones.
+    Callback that writes a checkpoint every ``save_freq`` steps and at the end of training, and deletes older ones.
 
-    Another callback that ends the training does so between a step of the environment and the storing of its transition. The
-    environments start new episodes then, in the next call of ``learn`` as well as after loading the checkpoint.
+    If another callback ends the training, it does so after a step of the environment and before its transition is stored. Then
+    the environments start new episodes, both in the next call of ``learn`` and after loading the checkpoint.
 
-    :param save_freq: Number of steps between two checkpoints, over all environments; a checkpoint waits for the end of the
-        rollout at hand
+    :param save_freq: Number of steps between two checkpoints, over all environments. A checkpoint is written at the end of the
+        current rollout
     :param folder: Folder of all checkpoints of this run
     :param keep: Number of checkpoints to keep
     :param verbose: Verbosity level: 0 for no output, 2 to say when a checkpoint is written

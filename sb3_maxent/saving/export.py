@@ -124,7 +124,7 @@ def export_onnx(
     Inputs are the observations of any number of states in the types of the policy's observation space (images with their
     channels first), ``observation``, or the keys of a ``Dict`` space. The output ``action`` is in the environment's units.
     The normalisation of ``VecNormalize`` and the bounds of the actions are part of the file. The networks are in single
-    precision, also those that ``evaluation_precision="bfloat16"`` lets choose between nearly equal actions.
+    precision, also with ``evaluation_precision="bfloat16"``.
 
     :param model: Model with the policy
     :param path: File to write

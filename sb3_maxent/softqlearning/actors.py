@@ -43,9 +43,10 @@ class Actor(SampledActor, BasePolicy):
     r"""
     State-conditioned sampling network: :math:`a = \tanh f(\xi; s)` with standard normal noise :math:`\xi`.
 
-    It has no density that could be evaluated. Features and noise enter through a layer each, initialised by the number of
-    their own inputs, so that the actions spread over the box at first however many features there are and however large: with
-    one layer for both, the noise of a few components would drown in a hundred features, and nothing would be explored.
+    Its density cannot be evaluated. Features and noise enter through separate layers, and each layer is initialised by the
+    number of its inputs. So the first actions spread over the whole box, however many and however large the features are. With
+    one layer for both, a few components of noise would have no effect beside a hundred features, and nothing would be
+    explored.
 
     Paper: https://arxiv.org/abs/1702.08165 (section 3.3)
 
@@ -56,8 +57,8 @@ class Actor(SampledActor, BasePolicy):
     :param features_dim: Number of features
     :param activation_fn: Activation function
     :param normalize_images: Whether to divide images by 255
-    :param noise_layer: Index of the hidden layer that the noise enters: 0 with the features, as in the authors' code, -1 the
-        last one. The later, the cheaper are many samples per state.
+    :param noise_layer: Index of the hidden layer that the noise enters: 0 is next to the features, as in the authors' code,
+        and -1 is the last one. Many samples per state are cheaper if the noise enters later.
     :param batch_norm: Whether to normalise the features, and the hidden layers in front of that one, over the batch
     :raises ValueError: If there is no such layer
     """

@@ -21,8 +21,8 @@ class SoftQLearningPolicy(MaxEntPolicy):
     :param observation_space: Observation space
     :param action_space: Action space, ``Box`` or ``Discrete``
     :param lr_schedule: Learning rate schedule
-    :param noise_layer: Hidden layer of the sampling network that the noise enters: 0 next to the features, -1 (default) the
-        last one, see :class:`Actor`
+    :param noise_layer: Hidden layer of the sampling network that the noise enters: 0 is next to the features, and -1 (default)
+        is the last one, see :class:`Actor`
     :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
     :raises ValueError: If an argument has no meaning
     """

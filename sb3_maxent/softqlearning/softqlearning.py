@@ -31,8 +31,8 @@ class SoftQLearning(MaxEntAlgorithm):
     r"""
     Soft Q-learning with amortised Stein variational gradient descent.
 
-    A soft Q-function is learned, and beside it a network that turns noise into samples of :math:`\exp(Q(s, a) / \alpha)`,
-    whatever the shape of that density.
+    It learns a soft Q-function, and a network that turns noise into samples of the density :math:`\exp(Q(s, a) / \alpha)`.
+    This density can have any shape, for instance several modes.
 
     With ``Discrete`` actions both are exact: the soft value is a sum over all actions and the policy their softmax. There is
     no sampling network then, and the arguments about particles, value samples and the gradient norm have no effect.
@@ -40,11 +40,12 @@ class SoftQLearning(MaxEntAlgorithm):
     Paper: https://arxiv.org/abs/1702.08165
 
     .. note::
-        Particles, kernel and step live in the space before the squash. The reference implementations mix the two spaces and
-        so sample :math:`\exp(Q / \alpha) \prod_k (1 - a_k^2)`; ``particle_space="reference"`` does the same.
+        Particles, kernel and step belong to the space before the squash. The reference implementations mix this space with
+        that of the actions, so they sample :math:`\exp(Q / \alpha) \prod_k (1 - a_k^2)`. ``particle_space="reference"`` does
+        the same.
 
     .. note::
-        With ``n_steps > 1`` the entropy of the steps in between is left out of the target, as in SB3's SAC.
+        With ``n_steps > 1`` the target leaves out the entropy of the steps in between, as in SB3's SAC.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
@@ -71,16 +72,16 @@ class SoftQLearning(MaxEntAlgorithm):
     :param qf_learning_rate: Learning rate of the critic, ``None`` for ``learning_rate``. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
     :param n_particles: Number of particles per state, half of them fixed and half updated: even, at least four
-    :param n_value_samples: Number of actions per state with which the soft value of the next state is estimated
-    :param value_proposal: ``"mixture"`` draws them near actions of the sampling network, ``"uniform"`` from the whole box as
-        the reference implementations do, which misses narrow densities in many dimensions
-    :param particle_space: ``"pre_tanh"``, or ``"reference"`` for the published form with its wrong density
+    :param n_value_samples: Number of actions per state from which the soft value of the next state is estimated
+    :param value_proposal: ``"mixture"`` draws these actions near those of the sampling network. ``"uniform"`` draws them from
+        the whole box, as the reference implementations do, and misses narrow peaks in many dimensions
+    :param particle_space: ``"pre_tanh"``, or ``"reference"`` for the published form, which samples the wrong density
     :param max_grad_norm: Largest norm of the sampling network's gradient, ``None`` not to clip
     :param policy_delay: Number of updates of the critic for each one of the sampling network
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
-        the model and logged as ``train/reward_scale``. The replay buffer keeps them as they are.
-    :param compile: Whether to compile the update with ``torch.compile``: faster, after a start of up to half a minute. Without
-        a C++ compiler it warns and stays eager.
+        the model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment.
+    :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
+        half a minute. Without a C++ compiler there is a warning, and the update is not compiled.
     :param stats_window_size: Number of episodes to average in the rollout log
     :param tensorboard_log: The log location for tensorboard (if None, no logging)
     :param policy_kwargs: Additional arguments of the policy,
