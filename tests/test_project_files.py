@@ -17,7 +17,8 @@ import sb3_maxent
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 REPOSITORY = PYPROJECT["tool"]["sb3-maxent"]["repository"]
-PAGES = [path for path in ROOT.rglob("*.md") if not {"_build", ".venv", "build"} & set(path.relative_to(ROOT).parts)]
+FOLDERS = [ROOT / name for name in ("docs", "benchmarks", ".github")]
+PAGES = [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md"))]
 
 
 @pytest.fixture

@@ -170,15 +170,15 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         **kwargs: Any,
     ) -> SelfCheckedAlgorithm:
         """
-        Load a model as SB3 does, after a look at the file.
+        Check the file, and load the model as SB3 does.
 
         :param path: File, with or without ``.zip``, or a file object
-        :param env: Environment to go on in, with the spaces of the first one
+        :param env: Environment to continue in, with the spaces of the first one
         :param device: Device
-        :param custom_objects: Values of entries that are not to be read from the file
+        :param custom_objects: Values of entries that are not read from the file
         :param print_system_info: Whether to print with which versions the model was saved
-        :param force_reset: Whether the environment is reset before training goes on
-        :param kwargs: Attributes of the model to change, an ``ent_coef`` at once; ``policy_kwargs`` must be those of the file
+        :param force_reset: Whether the environment is reset before training continues
+        :param kwargs: Attributes of the model to change. A new ``ent_coef`` counts at once; ``policy_kwargs`` must not differ
         :return: The model
         :raises ValueError: If the file is damaged, incomplete, of another algorithm, or does not fit the other arguments
         """

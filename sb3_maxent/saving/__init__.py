@@ -1,1 +1,1 @@
-"""Checkpoints from which training goes on exactly, and export: nothing that training needs."""
+"""Checkpoints from which training continues exactly, and export. Training itself needs none of this."""

@@ -1,8 +1,8 @@
 """
-Checkpoints from which training goes on as if it had never stopped.
+Checkpoints from which training continues as if it had never stopped.
 
-SB3's ``CheckpointCallback`` saves what a user needs to act. To go on exactly, everything else that training reads is needed:
-the replay buffer, the states of all random generators, and the environments in the middle of their episodes.
+SB3's ``CheckpointCallback`` saves what a user needs to act. To continue exactly, training needs everything else that it
+reads: the replay buffer, the states of all random generators, and the environments in the middle of their episodes.
 """
 
 import io
