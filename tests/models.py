@@ -136,7 +136,11 @@ ACTIONS = {
     "asymmetric float64": spaces.Box(np.array([-3.0, 0.5]), np.array([1.0, 0.75]), dtype=np.float64),
     "matrix": spaces.Box(-2, 5, (2, 3)),
     "Discrete": spaces.Discrete(4),
+    "MultiDiscrete actions": spaces.MultiDiscrete([3, 2]),
+    # More than are summed
+    "MultiBinary actions": spaces.MultiBinary(7),
 }
+FINITE = [each for each in ACTIONS if not isinstance(ACTIONS[each], spaces.Box)]
 ENVIRONMENTS = {"1 env": (1, DummyVecEnv), "3 envs": (3, DummyVecEnv), "2 processes": (2, SubprocVecEnv)}
 UPDATES = {
     "each step": {},
@@ -204,13 +208,18 @@ REFUSED_BY_SB3: Refused = {
     ("Discrete observations", "VecNormalize"): None,
 }
 # What does not go together, with the error
+NO_NOISE: Refused = {("noise", each): (ValueError, "has no meaning for .* actions") for each in FINITE}
 REFUSED: dict[str, Refused] = {
-    "DSPG": {**REFUSED_BY_SB3, ("Discrete",): (ValueError, "DSPG learns Box actions. SoftQLearning learns Discrete")},
+    "DSPG": {
+        **REFUSED_BY_SB3,
+        **NO_NOISE,
+        **{("gSDE", each): (ValueError, "can only be used with continuous actions") for each in FINITE},
+    },
     "SoftQLearning": {
         **REFUSED_BY_SB3,
+        **NO_NOISE,
         ("gSDE",): (TypeError, "unexpected keyword argument 'use_sde'"),
-        ("noise", "Discrete"): (ValueError, "has no meaning for Discrete actions"),
-        ("shared", "Discrete"): (ValueError, "there is nothing to share with"),
+        **{("shared", each): (ValueError, "there is nothing to share with") for each in FINITE},
     },
 }
 

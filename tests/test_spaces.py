@@ -7,6 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from sb3_maxent.common.discrete import choices_of
 from tests.envs import RandomEnv
 from tests.models import ACTIONS, BOX_VARIANTS, OBSERVATIONS, VARIANTS, VECTOR, actions_of, check_learning, make_model
 
@@ -96,14 +97,42 @@ def test_integer_action_spaces(variant, space):
     assert space.contains(model.sample_actions(model.get_env().reset()[0], 2)[1])
 
 
-@pytest.mark.parametrize("space", [spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(4), spaces.Discrete(4)], ids=str)
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_unsupported_action_spaces(variant, space):
-    if isinstance(space, spaces.Discrete) and variant != "DSPG":
-        check_learning(make_model(variant, RandomEnv(VECTOR, space)))
-        return
-    with pytest.raises(ValueError, match=rf"^action_space={type(space).__name__}\(.*: \w+ learns Box"):
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(4, start=1),
+        spaces.MultiDiscrete([3, 2], start=[0, 1]),
+        spaces.MultiDiscrete([[3, 2], [2, 2]]),
+        spaces.MultiBinary((2, 3)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("variant", BOX_VARIANTS)
+def test_discrete_spaces_of_other_forms_are_refused(variant, space):
+    with pytest.raises(
+        ValueError, match=rf"^action_space={type(space).__name__}\((.|\n)*start at 0 only(.|\n)*one dimension$"
+    ):
         make_model(variant, RandomEnv(VECTOR, space))
+
+
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([3, 2], dtype=np.int32), spaces.MultiBinary(4)], ids=str)
+@pytest.mark.parametrize("variant", BOX_VARIANTS)
+def test_what_is_stored_of_discrete_factors(variant, space):
+    """The choices as the environment got them, each of them now and then"""
+    model = check_learning(make_model(variant, RandomEnv(VECTOR, space), learning_starts=20), 60)
+    stored = model.replay_buffer.actions[:60, 0]
+    assert stored.dtype == space.dtype and all(space.contains(action) for action in stored)
+    assert stored.min(axis=0).max() == 0 and (stored.max(axis=0) + 1).tolist() == [*choices_of(space)]
+    actions = model.sample_actions(model.get_env().reset(), 7)
+    assert actions.shape == (1, 7, *space.shape) and all(space.contains(action) for action in actions[0])
+
+
+def test_soft_q_learning_says_how_many_joint_actions_it_can_enumerate():
+    make_model("SoftQLearning", RandomEnv(VECTOR, spaces.MultiBinary(10)))
+    make_model("SoftQLearning", RandomEnv(VECTOR, spaces.Discrete(1025)))
+    message = r"^action_space=MultiBinary\(11\): SoftQLearning evaluates every joint action, 2048 here, and no more than 1024"
+    with pytest.raises(ValueError, match=message):
+        make_model("SoftQLearning", RandomEnv(VECTOR, spaces.MultiBinary(11)))
 
 
 @pytest.mark.parametrize("variant", BOX_VARIANTS)

@@ -93,13 +93,20 @@ def check_action_space(model: BaseAlgorithm) -> None:
     Check that the algorithm can learn the actions, and that they can be scaled to a box.
 
     :param model: Model that is about to be set up
-    :raises ValueError: If the space is of another kind, or its bounds are equal or too far from each other
+    :raises ValueError: If the space is of another kind, its bounds are equal or too far from each other, or its numbers of
+        actions do not start at 0
     """
     space, supported = model.action_space, type(model).supported_action_spaces  # type: ignore[attr-defined]
     if not isinstance(space, supported):
-        choices = " or ".join(kind.__name__ for kind in supported)
-        hint = ". SoftQLearning learns Discrete actions" if isinstance(space, spaces.Discrete) else ""
-        raise ValueError(f"action_space={space}: {type(model).__name__} learns {choices} actions{hint}")
+        *most, last = (kind.__name__ for kind in supported)
+        choices = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"action_space={space}: {type(model).__name__} learns {choices} actions")
+    shape = space.shape or ()
+    if not isinstance(space, spaces.Box) and (np.any(getattr(space, "start", 0)) or len(shape) > 1 or 0 in shape):
+        raise ValueError(
+            f"action_space={space}: SB3 supports Discrete spaces that start at 0 only, and MultiDiscrete (from 0 on) and "
+            "MultiBinary spaces of one dimension"
+        )
     if not isinstance(space, spaces.Box):
         return
     with np.errstate(over="ignore"):
@@ -131,6 +138,9 @@ def check_off_policy_arguments(model: OffPolicyAlgorithm) -> None:
     _check_train_freq(model.train_freq)
     # A private name of SB3's two classes: other noise shows its shape only when it acts
     shape, space = np.shape(getattr(model.action_noise, "_mu", 0.0)), model.action_space
+    if model.action_noise is not None and not isinstance(space, spaces.Box):
+        kind = type(space).__name__
+        raise ValueError(f"action_noise={model.action_noise!r} has no meaning for {kind} actions, leave it out")
     if isinstance(space, spaces.Box) and shape != space.shape and np.prod(shape) != 1:
         raise ValueError(f"action_noise={model.action_noise!r} has shape {shape}, give it that of actions, {space.shape}")
     buffer_class, n_steps = model.replay_buffer_class, model.n_steps

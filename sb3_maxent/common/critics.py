@@ -1,5 +1,6 @@
 """Critics that are evaluated at many actions per state."""
 
+import math
 from typing import ClassVar
 
 import torch as th
@@ -8,8 +9,8 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
-from torch.nn import functional as F
 
+from sb3_maxent.common.discrete import choices_of, joint_actions, one_hot
 from sb3_maxent.common.q_network import QNetwork
 from sb3_maxent.common.types import ActionSamples, CriticOutput
 from sb3_maxent.functional import critic_loss, soft_value
@@ -35,7 +36,7 @@ class MultiActionCritic(BaseModel):
     evaluated together (:meth:`evaluate`). The algorithm does not know which critic it trains.
 
     :param observation_space: Observation space
-    :param action_space: Action space, ``Box`` or ``Discrete``. ``Discrete`` actions enter the networks as one-hot vectors.
+    :param action_space: Action space, see :meth:`encode`
     :param net_arch: Widths of the hidden layers of each network
     :param features_extractor: Network to extract features
     :param features_dim: Number of features
@@ -82,6 +83,7 @@ class MultiActionCritic(BaseModel):
         self.unit_norm = unit_norm
         self.share_features_extractor = share_features_extractor
         self.action_dim = spaces.flatdim(action_space)
+        self.choices = choices_of(action_space)
         self.q_networks = nn.ModuleList(
             self.network_class(
                 features_dim, self.action_dim, net_arch, activation_fn, action_layer, evaluation_precision, batch_norm
@@ -107,7 +109,7 @@ class MultiActionCritic(BaseModel):
         Q-values of one action per state, from every network, as in SB3.
 
         :param obs: Observations, shape (batch, ...)
-        :param actions: Actions in [-1, 1], shape (batch, action), or numbers of actions, shape (batch, 1)
+        :param actions: Actions in [-1, 1] or choices, shape (batch, action), or numbers of actions, shape (batch, 1)
         :return: One tensor of shape (batch, 1) per network
         """
         return tuple(self.predictions(self.embed(obs), self.one_sample(actions)))
@@ -117,7 +119,7 @@ class MultiActionCritic(BaseModel):
         Q-values of one action per state from the first network, as in SB3.
 
         :param obs: Observations, shape (batch, ...)
-        :param actions: Actions in [-1, 1], shape (batch, action), or numbers of actions, shape (batch, 1)
+        :param actions: Actions in [-1, 1] or choices, shape (batch, action), or numbers of actions, shape (batch, 1)
         :return: Q-values, shape (batch, 1)
         """
         return self(obs, actions)[0]
@@ -139,12 +141,28 @@ class MultiActionCritic(BaseModel):
         Evaluate each network at several actions per state.
 
         :param embedding: Embedding of the states
-        :param actions: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        :param actions: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers, shape (batch, samples)
         :return: Shape (networks, batch, samples); with a further dimension where a network has several outputs
         """
-        if isinstance(self.action_space, spaces.Discrete):
-            actions = F.one_hot(actions.long(), self.action_dim).float()  # (batch, samples, actions)
+        actions = self.encode(actions).to(embedding[0].dtype)  # (batch, samples, inputs)
         return th.stack([network(part, actions) for network, part in zip(self.q_networks, embedding, strict=True)])
+
+    def encode(self, actions: th.Tensor) -> th.Tensor:
+        """
+        Turn actions into inputs of the networks.
+
+        ``Box`` actions stay as they are. Of ``Discrete`` and ``MultiDiscrete`` actions these are the one-hot vectors of the
+        choices, one after the other, and of ``MultiBinary`` actions the bits as -1 and 1. So there are as many as the sum of
+        the numbers of choices, not their product.
+
+        :param actions: Actions, as for :meth:`predictions`
+        :return: Inputs, shape (batch, samples, inputs)
+        """
+        if isinstance(self.action_space, spaces.MultiBinary):
+            return 2.0 * actions - 1.0
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.unsqueeze(2)  # (batch, samples, 1)
+        return one_hot(actions, self.choices) if self.choices else actions
 
     def value(self, predictions: th.Tensor) -> th.Tensor:
         """
@@ -160,7 +178,7 @@ class MultiActionCritic(BaseModel):
         Q-values of several actions per state, with the networks in evaluation mode.
 
         :param embedding: Embedding of the states
-        :param actions: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        :param actions: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers, shape (batch, samples)
         :return: Q-values, shape (batch, samples)
         """
         if not self.q_networks.training:
@@ -220,16 +238,26 @@ class MultiActionCritic(BaseModel):
         """
         Turn one action per state into one sample per state.
 
-        :param actions: Actions in [-1, 1], shape (batch, action), or numbers of actions, shape (batch, 1)
+        :param actions: Actions in [-1, 1] or choices, shape (batch, action), or numbers of actions, shape (batch, 1)
         :return: Actions, shape (batch, 1, action), or numbers of actions, shape (batch, 1)
         """
         return actions if isinstance(self.action_space, spaces.Discrete) else actions.unsqueeze(1)
 
+    def actions_of(self, numbers: th.Tensor) -> th.Tensor:
+        """
+        Turn numbers of the actions of a discrete space into actions.
+
+        :param numbers: Numbers of (joint) actions, shape (batch, samples)
+        :return: The same for a ``Discrete`` space, otherwise choices, shape (batch, samples, action)
+        """
+        return numbers if isinstance(self.action_space, spaces.Discrete) else joint_actions(numbers, self.choices)
+
     def all_actions(self, batch_size: int) -> th.Tensor:
         """
-        Every action of a ``Discrete`` space, for each of several states.
+        Every (joint) action of a discrete space, for each of several states.
 
         :param batch_size: Number of states
-        :return: Numbers of actions, shape (batch, actions)
+        :return: Numbers of actions, shape (batch, actions), or choices, shape (batch, actions, action)
         """
-        return th.arange(self.action_dim, device=self.device).expand(batch_size, -1)
+        numbers = th.arange(math.prod(self.choices), device=self.device).expand(batch_size, -1)  # (batch, actions)
+        return self.actions_of(numbers)

@@ -49,7 +49,7 @@ class PolicyDistribution:
         Turn samples into actions.
 
         :param samples: Samples, shape (batch, samples, ...)
-        :return: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
         """
         raise NotImplementedError
 
@@ -66,7 +66,7 @@ class PolicyDistribution:
         """
         The deterministic action.
 
-        :return: Actions in [-1, 1], shape (batch, action), or numbers of actions, shape (batch,)
+        :return: Actions in [-1, 1] or choices, shape (batch, action), or numbers of actions, shape (batch,)
         """
         raise NotImplementedError
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, RolloutReturn, Schedule
 from stable_baselines3.common.utils import update_learning_rate
@@ -286,8 +285,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         with th.no_grad():
             actions = self.actor.sample_actions(obs, n_samples).cpu().numpy()  # (batch, samples, action)
         actions = actions.reshape(*actions.shape[:2], *self.action_space.shape)  # type: ignore[misc]
-        if isinstance(self.action_space, spaces.Box):
-            actions = self.policy.unscale_action(actions)
+        actions = self.policy.unscale_action(actions)
         return actions if vectorized else actions[0]
 
     def _excluded_save_params(self) -> list[str]:

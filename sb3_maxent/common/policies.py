@@ -40,7 +40,7 @@ class SampledActor:
 
         :param obs: Observations, shape (batch, ...)
         :param noise: Noise as :meth:`draw_noise` draws it, shape (batch, samples, ``noise_dim``)
-        :return: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
         """
         raise NotImplementedError
 
@@ -50,7 +50,7 @@ class SampledActor:
 
         :param obs: Observations, shape (batch, ...)
         :param n_samples: Number of actions per state
-        :return: Actions in [-1, 1], shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
         """
         return self.actions_from_noise(obs, self.draw_noise(batch_size_of(obs), n_samples))
 
@@ -175,14 +175,21 @@ class MaxEntPolicy(SACPolicy):
         """
         Turn actions of the networks into those of the environment.
 
-        :param scaled_action: Actions in [-1, 1]
-        :return: Actions in the box, where rounding could leave it, and of its type
+        :param scaled_action: Actions in [-1, 1], or choices
+        :return: Actions in the box, where rounding could leave it, or the same choices, of the type of the space
         :raises NonFiniteError: If one is NaN or infinite
         """
+        if not isinstance(self.action_space, spaces.Box):
+            return scaled_action.astype(self.action_space.dtype, copy=False)
         action, box = super().unscale_action(finite(scaled_action, "action")), self.action_space
-        if box.dtype.kind != "f":  # type: ignore[union-attr]
+        if box.dtype.kind != "f":
             action = np.rint(action)
-        return np.minimum(np.maximum(action, box.low), box.high).astype(box.dtype)  # type: ignore[attr-defined]
+        return np.minimum(np.maximum(action, box.low), box.high).astype(box.dtype)
+
+    def predict(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        # SB3 leaves choices int64, which a MultiDiscrete space of another type does not contain
+        actions, state = super().predict(*args, **kwargs)
+        return actions.astype(self.action_space.dtype, copy=False), state
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

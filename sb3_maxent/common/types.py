@@ -36,8 +36,8 @@ class ActionSamples(NamedTuple):
     """
     Actions at which an expectation is evaluated.
 
-    :param actions: Actions without gradient, in [-1, 1], shape (batch, samples, action), or numbers of ``Discrete`` actions,
-        shape (batch, samples)
+    :param actions: Actions without gradient, in [-1, 1] or choices of discrete factors, shape (batch, samples, action), or
+        numbers of ``Discrete`` actions, shape (batch, samples)
     :param log_prob: Log density of the distribution that they were drawn from, shape (batch, samples)
     :param weights: Weight of each action, shape (batch, samples); ``None`` for the plain mean
     """

@@ -1,18 +1,22 @@
-"""Networks of DSPG: a squashed Gaussian actor and critics for many actions per state."""
+"""Networks of DSPG: actors with a squashed Gaussian or a discrete distribution, and critics for many actions per state."""
 
 from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import Actor as SACActor
+from torch import nn
 
 from sb3_maxent.common.checks import check_flag
 from sb3_maxent.common.compilation import store
-from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian
+from sb3_maxent.common.discrete import choices_of, make_distribution
+from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian, draw_noise
+from sb3_maxent.common.errors import finite
 from sb3_maxent.common.layers import make_trunk
 from sb3_maxent.common.policies import MaxEntPolicy, SampledActor
 from sb3_maxent.common.types import ActionSamples
@@ -22,7 +26,46 @@ STD_HEADS = ("log_std", "sigmoid")
 MIN_STD = 1e-4
 
 
-class Actor(SampledActor, SACActor):
+class DistributionActor(SampledActor):
+    """What the actors of DSPG share: their policy is a distribution. A mixin."""
+
+    def action_distribution(self, obs: PyTorchObs) -> PolicyDistribution:
+        """
+        Distribution of the actions in each state, to train with and to act with.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: The distribution, to be sampled many times per state
+        """
+        raise NotImplementedError
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        """
+        Act.
+
+        :param obs: Observations, shape (batch, ...)
+        :param deterministic: Whether to return the mode instead of a sample
+        :return: Actions in [-1, 1] or choices, shape (batch, action), or numbers of actions, shape (batch,)
+        """
+        return self.action_distribution(obs).mode() if deterministic else self.sample_actions(obs, 1).squeeze(1)
+
+    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
+        distribution = self.action_distribution(obs)
+        return distribution.actions(distribution.sample(noise))
+
+    def action_samples(self, obs: PyTorchObs, noise: th.Tensor) -> ActionSamples:
+        """
+        Actions at which the losses evaluate their expectation over the policy.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Noise, shape (batch, samples, ``noise_dim``)
+        :return: Actions without gradient, their log probabilities with gradient, and their weights
+        """
+        distribution = self.action_distribution(obs)
+        samples, weights = distribution.support(noise)
+        return ActionSamples(store(distribution.actions(samples)), distribution.log_prob(samples), weights)
+
+
+class Actor(DistributionActor, SACActor):
     """
     SAC's actor network, sampled many times per state. The standard deviation of the paper is an option.
 
@@ -64,41 +107,12 @@ class Actor(SampledActor, SACActor):
         return self.mu(latent), th.log(std), {}
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        """
-        Act.
-
-        :param obs: Observations, shape (batch, ...)
-        :param deterministic: Whether to return the mode instead of a sample
-        :return: Actions in [-1, 1], shape (batch, action)
-        """
         if self.use_sde and not deterministic:
             # gSDE explores with its noise matrix, of which ``action_distribution`` is the marginal
-            return super().forward(obs, deterministic)
-        return self.action_distribution(obs).mode() if deterministic else self.sample_actions(obs, 1).squeeze(1)
-
-    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
-        distribution = self.action_distribution(obs)
-        return distribution.actions(distribution.sample(noise))
-
-    def action_samples(self, obs: PyTorchObs, noise: th.Tensor) -> ActionSamples:
-        """
-        Actions at which the losses evaluate their expectation over the policy.
-
-        :param obs: Observations, shape (batch, ...)
-        :param noise: Noise, shape (batch, samples, ``noise_dim``)
-        :return: Actions without gradient, their log probabilities with gradient, and their weights
-        """
-        distribution = self.action_distribution(obs)
-        samples, weights = distribution.support(noise)
-        return ActionSamples(store(distribution.actions(samples)), distribution.log_prob(samples), weights)
+            return SACActor.forward(self, obs, deterministic)
+        return super().forward(obs, deterministic)
 
     def action_distribution(self, obs: PyTorchObs) -> PolicyDistribution:
-        """
-        Distribution of the actions in each state, to train with and to act with.
-
-        :param obs: Observations, shape (batch, ...)
-        :return: The distribution, to be sampled many times per state
-        """
         mean, log_std, kwargs = self.get_action_dist_params(obs)
         if isinstance(self.action_dist, StateDependentNoiseDistribution):
             # gSDE fixes one noise matrix for a while: its samples of one state are all alike, so use the marginal
@@ -109,6 +123,69 @@ class Actor(SampledActor, SACActor):
         return SquashedGaussian(mean, log_std)
 
 
+class DiscreteActor(DistributionActor, BasePolicy):
+    """
+    Actor network of ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions: a categorical distribution, or an independent
+    one for each factor.
+
+    For another policy distribution override ``action_distribution`` and, where its noise differs, ``noise_dim`` and
+    ``draw_noise``.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param net_arch: Widths of the hidden layers
+    :param features_extractor: Network to extract features
+    :param features_dim: Number of features
+    :param activation_fn: Activation function
+    :param normalize_images: Whether to divide images by 255
+    :param batch_norm: Whether to normalise features and hidden layers over the batch
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        net_arch: list[int],
+        features_extractor: nn.Module,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        batch_norm: bool = False,
+    ):
+        super().__init__(
+            observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
+        )
+        self.net_arch, self.features_dim, self.activation_fn = net_arch, features_dim, activation_fn
+        self.batch_norm = batch_norm
+        self.noise_dim = len(choices_of(action_space))
+        self.latent_pi = make_trunk(features_dim, net_arch, activation_fn, batch_norm)
+        self.logits = nn.Linear([features_dim, *net_arch][-1], spaces.flatdim(action_space))
+
+    def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
+        """
+        Draw the noise of several actions per state.
+
+        :param batch_size: Number of states
+        :param n_samples: Number of actions per state
+        :return: Uniform noise in [0, 1), not contiguous, shape (batch, samples, factors)
+        """
+        return draw_noise(th.rand, batch_size, n_samples, self.noise_dim, self.device)
+
+    def action_distribution(self, obs: PyTorchObs) -> PolicyDistribution:
+        latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
+        logits = self.logits(latent)  # (batch, sum of the numbers of choices)
+        # In evaluation mode it acts: NaN would choose some action in silence
+        return make_distribution(logits if self.training else finite(logits, "action"), self.action_space)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        return self(observation, deterministic)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        names = ("net_arch", "features_extractor", "features_dim", "activation_fn", "batch_norm")
+        return {**data, **{name: getattr(self, name) for name in names}}
+
+
 class DSPGPolicy(MaxEntPolicy):
     """
     Policy class (actor, critic and targets) of DSPG.
@@ -116,20 +193,23 @@ class DSPGPolicy(MaxEntPolicy):
     :param observation_space: Observation space
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule
-    :param std_head: Standard deviation of the actor: ``"log_std"`` (SB3's) or ``"sigmoid"`` (the paper's), see :class:`Actor`
+    :param std_head: Standard deviation of the actor of ``Box`` actions: ``"log_std"`` (SB3's) or ``"sigmoid"`` (the paper's),
+        see :class:`Actor`
     :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
     :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
     :raises ValueError: If an argument has no meaning
     """
 
+    # Override them to train another policy distribution
     actor_class: ClassVar[type[Actor]] = Actor
-    actor: Actor
-    actor_target: Actor | None
+    discrete_actor_class: ClassVar[type[DiscreteActor]] = DiscreteActor
+    actor: Actor | DiscreteActor
+    actor_target: Actor | DiscreteActor | None
 
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Box,
+        action_space: spaces.Space,
         lr_schedule: Schedule,
         *,
         std_head: str = "log_std",
@@ -149,9 +229,14 @@ class DSPGPolicy(MaxEntPolicy):
             self.actor_target.load_state_dict(self.actor.state_dict())
             self.actor_target.set_training_mode(False)
 
-    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
-        actor_kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
-        return self.actor_class(**actor_kwargs, std_head=self.std_head, batch_norm=self.batch_norm).to(self.device)
+    def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
+        if isinstance(self.action_space, spaces.Box):
+            actor_kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
+            return self.actor_class(**actor_kwargs, std_head=self.std_head, batch_norm=self.batch_norm).to(self.device)
+        if self.std_head != "log_std":
+            raise ValueError(f"std_head={self.std_head!r} has no effect without Box actions: leave it out")
+        actor_kwargs = self._update_features_extractor(self.net_args, features_extractor)
+        return self.discrete_actor_class(**actor_kwargs, batch_norm=self.batch_norm).to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         ours = {"std_head": self.std_head, "target_actor": self.target_actor}

@@ -131,7 +131,8 @@ def export_onnx(
     :param vec_normalize: Normalisation of the observations, by default that of the model's environment. A model that was
         loaded without one does not know that it was trained with it.
     :param deterministic: ``True`` for ``predict(deterministic=True)``. ``False`` adds an input ``noise``, to be drawn for
-        each state, shape (batch, noise): standard normal; for ``Discrete`` actions uniform in [0, 1), shape (batch, 1).
+        each state, shape (batch, noise): standard normal; for discrete actions uniform in [0, 1), one number per factor of the
+        action for DSPG and one number for SoftQLearning.
         With gSDE this is the distribution of the actions over all its noise matrices.
     :raises ImportError: If onnx or onnxscript is missing
     :raises ValueError: If ``vec_normalize`` is of observations of another shape, a wrapper changes what it has normalised, or

@@ -1,4 +1,4 @@
-"""Actors of Soft Q-learning: a network that turns noise into actions of a box, and the softmax of ``Discrete`` actions."""
+"""Actors of Soft Q-learning: a network that turns noise into actions of a box, and the softmax of discrete actions."""
 
 import math
 from typing import Any
@@ -224,7 +224,7 @@ class Actor(SampledActor, BasePolicy):
 
 class SoftmaxActor(SampledActor):
     r"""
-    Policy of ``Discrete`` actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)`. It has no parameters.
+    Policy of discrete actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)` over all joint actions. It has no parameters.
 
     Paper: https://arxiv.org/abs/1702.08165 (equation 6)
 
@@ -257,14 +257,15 @@ class SoftmaxActor(SampledActor):
     def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
         critic = self.policy.critic
         q_values = finite(critic.q_values(critic.embed(obs), self.candidates(obs)), "Q-value")  # (batch, actions)
-        return Categorical(q_values / self.policy.ent_coef).sample(noise)  # (batch, samples), eq. 6
+        numbers = Categorical(q_values / self.policy.ent_coef).sample(noise)  # (batch, samples), eq. 6
+        return critic.actions_of(numbers)
 
     def candidates(self, obs: PyTorchObs) -> th.Tensor:
         """
         All actions.
 
         :param obs: Observations, shape (batch, ...)
-        :return: Numbers of actions, shape (batch, actions)
+        :return: Numbers of actions, shape (batch, actions), or choices, shape (batch, actions, action)
         """
         return self.policy.critic.all_actions(batch_size_of(obs))
 
@@ -275,10 +276,10 @@ class SoftmaxActor(SampledActor):
         :param obs: Observations, shape (batch, ...)
         :param noise: Not used
         :param proposal: Not used
-        :return: Numbers of actions, and the logarithm of one over their number, shape (batch, actions) each
+        :return: All actions, and the logarithm of one over their number, shape (batch, actions)
         """
-        actions = self.candidates(obs)  # (batch, actions)
-        return ActionSamples(actions, th.full(actions.shape, -math.log(actions.shape[1]), device=actions.device))
+        actions = self.candidates(obs)  # (batch, actions) or (batch, actions, action)
+        return ActionSamples(actions, th.full(actions.shape[:2], -math.log(actions.shape[1]), device=actions.device))
 
     def __call__(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         """
@@ -286,7 +287,7 @@ class SoftmaxActor(SampledActor):
 
         :param obs: Observations, shape (batch, ...)
         :param deterministic: Must be ``False``
-        :return: Numbers of actions, shape (batch,)
+        :return: Numbers of actions, shape (batch,), or choices, shape (batch, action)
         :raises ValueError: For a deterministic action
         """
         check_random(deterministic)

@@ -16,10 +16,10 @@ class SoftQLearningPolicy(MaxEntPolicy):
     """
     Policy class of Soft Q-learning: critics, target critics and, for ``Box`` actions, a sampling network.
 
-    For ``Discrete`` actions the policy is the softmax of the Q-values over the temperature. It has no network.
+    For discrete actions the policy is the softmax of the Q-values over the temperature. It has no network.
 
     :param observation_space: Observation space
-    :param action_space: Action space, ``Box`` or ``Discrete``
+    :param action_space: Action space
     :param lr_schedule: Learning rate schedule
     :param noise_layer: Hidden layer of the sampling network that the noise enters: 0 is next to the features, and -1 (default)
         is the last one, see :class:`Actor`
@@ -51,7 +51,7 @@ class SoftQLearningPolicy(MaxEntPolicy):
         super()._build(lr_schedule)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
-        if isinstance(self.action_space, spaces.Discrete):
+        if not isinstance(self.action_space, spaces.Box):
             if self.share_features_extractor:
                 raise ValueError(
                     "share_features_extractor=True: without a network in the actor there is nothing to share with"
@@ -64,7 +64,7 @@ class SoftQLearningPolicy(MaxEntPolicy):
         if not deterministic:
             return self.actor(observation)  # (batch, action), or (batch,)
         # The action of largest Q-value: of all discrete ones, or of those that the actor makes from fixed noise
-        candidates = self.actor.candidates(observation)  # (batch, candidates, action), or (batch, actions)
+        candidates = self.actor.candidates(observation)  # (batch, candidates, action), or (batch, actions) if Discrete
         q_values = finite(self.critic.q_values(self.critic.embed(observation), candidates), "Q-value")
         best = q_values.argmax(dim=1)  # (batch,)
         return candidates[th.arange(best.shape[0], device=best.device), best]

@@ -1,5 +1,6 @@
 """Soft Q-learning."""
 
+import math
 from typing import Any, ClassVar
 
 import torch as th
@@ -10,6 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_maxent.common.checks import SMALLEST, check_count
+from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.schedules import make_schedule
@@ -25,6 +27,8 @@ from sb3_maxent.softqlearning.actors import VALUE_PROPOSALS
 from sb3_maxent.softqlearning.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SoftQLearningPolicy
 
 PARTICLE_SPACES = ("pre_tanh", "reference")
+# Joint actions of a discrete space with several factors up to which all are evaluated in each state: those of ten bits
+MAX_JOINT_ACTIONS = 1024
 
 
 class SoftQLearning(MaxEntAlgorithm):
@@ -34,8 +38,9 @@ class SoftQLearning(MaxEntAlgorithm):
     It learns a soft Q-function, and a network that turns noise into samples of the density :math:`\exp(Q(s, a) / \alpha)`.
     This density can have any shape, for instance several modes.
 
-    With ``Discrete`` actions both are exact: the soft value is a sum over all actions and the policy their softmax. There is
-    no sampling network then, and the arguments about particles, value samples and the gradient norm have no effect.
+    With ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions both are exact: the soft value is a sum over all joint
+    actions, at most ``MAX_JOINT_ACTIONS`` of them, and the policy their softmax. There is no sampling network then, and the
+    arguments about particles, value samples and the gradient norm have no effect.
 
     Paper: https://arxiv.org/abs/1702.08165
 
@@ -93,7 +98,12 @@ class SoftQLearning(MaxEntAlgorithm):
     :raises ValueError: If an argument has no meaning
     """
 
-    supported_action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Box, spaces.Discrete)
+    supported_action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (
+        spaces.Box,
+        spaces.Discrete,
+        spaces.MultiDiscrete,
+        spaces.MultiBinary,
+    )
     policy_base = SoftQLearningPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
@@ -179,10 +189,12 @@ class SoftQLearning(MaxEntAlgorithm):
 
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
-        if isinstance(self.action_space, spaces.Discrete) and self.action_space.start != 0:
-            raise ValueError(f"action_space={self.action_space}: SB3 supports Discrete spaces that start at 0 only")
-        if isinstance(self.action_space, spaces.Discrete) and self.action_noise is not None:
-            raise ValueError(f"action_noise={self.action_noise!r} has no meaning for Discrete actions, leave it out")
+        n_actions = math.prod(choices_of(self.action_space))
+        if n_actions > MAX_JOINT_ACTIONS and not isinstance(self.action_space, spaces.Discrete):
+            raise ValueError(
+                f"action_space={self.action_space}: SoftQLearning evaluates every joint action, {n_actions} here, and no more "
+                f"than {MAX_JOINT_ACTIONS}. DSPG samples them"
+            )
         if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
             raise ValueError(
                 f"ent_coef={self.ent_coef!r}: Soft Q-learning cannot learn its temperature, because the sampling network has "

@@ -66,6 +66,11 @@ def test_bad_arguments(kwargs, message):
         make_policy(**kwargs)
 
 
+def test_a_head_without_a_box():
+    with pytest.raises(ValueError, match="std_head='sigmoid' has no effect without Box actions"):
+        MlpPolicy(OBSERVATIONS, spaces.Discrete(2), lambda progress: 1e-3, std_head="sigmoid")
+
+
 def test_targets_start_equal_and_in_evaluation_mode():
     policy = make_policy(target_actor=True)
     for source, target in ((policy.actor, policy.actor_target), (policy.critic, policy.critic_target)):

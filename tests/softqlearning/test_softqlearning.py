@@ -246,10 +246,3 @@ def test_discrete_spaces_start_at_zero():
         SoftQLearning("MlpPolicy", "CartPole-v1", policy_kwargs={"share_features_extractor": True})
     with pytest.raises(ValueError, match=r"action_noise=.* has no meaning for Discrete actions"):
         SoftQLearning("MlpPolicy", "CartPole-v1", action_noise=NormalActionNoise(np.zeros(1), np.ones(1)))
-
-
-def test_wrong_action_space():
-    env = DiscreteBandit()
-    env.action_space = spaces.MultiBinary(4)
-    with pytest.raises(ValueError, match=r"^action_space=MultiBinary.*: SoftQLearning learns Box or Discrete actions"):
-        SoftQLearning("MlpPolicy", env)
