@@ -25,7 +25,7 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
         ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2.1e-9 and 2.2e4
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension,
-        ``"auto_0.5"`` half of that
+        for discrete actions the entropy of a policy with 5 % random actions; ``"auto_0.5"`` is half of that
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, see
         :class:`~sb3_maxent.common.reward_scale.RewardScale`. The replay buffer keeps them as they are.
     :param kwargs: Keyword arguments of SB3's ``OffPolicyAlgorithm``

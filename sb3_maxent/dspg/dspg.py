@@ -59,7 +59,7 @@ class DSPG(MaxEntAlgorithm):
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
     :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension,
-        ``"auto_0.5"`` half of that
+        for discrete actions the entropy of a policy with 5 % random actions; ``"auto_0.5"`` is half of that
     :param qf_learning_rate: Learning rate of the critic, ``None`` for ``learning_rate``. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
     :param n_action_samples: Number M of actions sampled per state, in the critic target and in the actor loss

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch as th
@@ -5,6 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_maxent import DSPG, SoftQLearning
+from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.temperature import Temperature, parse_ent_coef, parse_target_entropy
 from tests.models import make_model
 
@@ -41,8 +44,61 @@ def test_target_entropy():
     assert parse_target_entropy("-1.5", action_space) == -1.5
     assert parse_target_entropy("auto_0.5", action_space) == -3.0
     for value in ("low", "auto_", "auto_low", "automatic", None, float("nan"), "inf"):
-        with pytest.raises(ValueError, match=r"target_entropy=.*: give a finite number of nats, or 'auto' for minus"):
+        with pytest.raises(ValueError, match=r"target_entropy=.*: give a finite number of nats, or 'auto' for -6, the"):
             parse_target_entropy(value, action_space)
+
+
+DISCRETE = [spaces.Discrete(2), spaces.Discrete(18), spaces.MultiDiscrete([3, 4]), spaces.MultiBinary(2000)]
+
+
+@pytest.mark.parametrize("space", DISCRETE, ids=str)
+def test_target_entropy_of_discrete_actions(space):
+    """That of a policy with 5 % random actions, which can be reached: minus the number of components could not"""
+    target, choices = parse_target_entropy("auto", space), choices_of(space)
+    assert 0 < target < sum(np.log(choices)) and parse_target_entropy("auto_2", space) == 2 * target
+    n_actions = math.prod(choices)
+    if n_actions < 1000:
+        probabilities = np.full(n_actions, 0.05 / n_actions)
+        probabilities[0] += 0.95
+        assert target == pytest.approx(-(probabilities * np.log(probabilities)).sum())
+        # However the actions are written
+        assert target == pytest.approx(parse_target_entropy("auto", spaces.Discrete(n_actions)))
+    assert parse_target_entropy("auto", spaces.Discrete(1)) == 0.0
+
+
+def cliff_entropy(temperature, n_actions, gamma=0.99):
+    """Of the soft optimal policy where one action earns 1 and goes on, and each other one ends the episode"""
+    low, high = 0.0, (1 + temperature * np.log(n_actions)) / (1 - gamma)
+    for _ in range(100):
+        value = (low + high) / 2
+        advantage = (1 + gamma * value) / temperature
+        if temperature * (advantage + np.log1p((n_actions - 1) * np.exp(-advantage))) > value:
+            low = value
+        else:
+            high = value
+    # Of each action that ends the episode
+    log_prob = -advantage - np.log1p((n_actions - 1) * np.exp(-advantage))
+    end = (n_actions - 1) * np.exp(log_prob)
+    return -(1 - end) * np.log1p(-end) - end * log_prob
+
+
+@pytest.mark.parametrize("n_actions", [2, 4, 18])
+def test_the_default_target_does_not_drive_the_temperature_up(n_actions):
+    """Where no temperature makes the policy random, because it would not live to have more entropy"""
+    highest = cliff_entropy(1e6, n_actions)
+    default, usual = parse_target_entropy("auto", spaces.Discrete(n_actions)), 0.98 * np.log(n_actions)
+    assert default < highest < 0.25 * usual
+    results = {}
+    for target in (default, usual):
+        temperature = Temperature("auto", CPU)
+        temperature.optimizer.param_groups[0]["lr"] = 0.1
+        for _ in range(400):
+            entropy = cliff_entropy(temperature.value.item(), n_actions)
+            temperature.learn(th.tensor([[-entropy]]), target)
+        results[target] = temperature.value.item(), entropy
+    # As large as the value of staying alive, 100. The other one goes on up to the bound of every temperature
+    assert 50 < results[default][0] < 200 and results[default][1] == pytest.approx(default, abs=1e-3)
+    assert results[usual][0] > 2e4
 
 
 def test_it_rises_while_the_entropy_is_too_small():
