@@ -122,7 +122,6 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rates()
         self.temperature.follow_schedule(self._current_progress_remaining)
-        self._tell_temperature()
         target_updates = [TargetUpdate(*pair) for pair in self._target_pairs()]
         metrics: dict[str, list[th.Tensor]] = defaultdict(list)
         for _ in range(gradient_steps):
@@ -136,6 +135,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             if self._n_updates % self.target_update_interval == 0:
                 for update_target in target_updates:
                     update_target(self.tau)
+        self._tell_temperature()
         self._log(metrics, gradient_steps)
 
     def _update(self, replay_data: ReplayData, noise: UpdateNoise, update_actor: bool = True) -> dict[str, th.Tensor]:

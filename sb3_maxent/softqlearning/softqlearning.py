@@ -70,10 +70,13 @@ class SoftQLearning(MaxEntAlgorithm):
     :param n_steps: When larger than 1, use n-step returns (with the NStepReplayBuffer) for the critic.
         Not supported for Dict observation spaces yet. Refused with a ``replay_buffer_class``, unless its
         ``replay_buffer_kwargs`` has the same ``n_steps``.
-    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a positive number or a schedule.
-        It cannot be learned: the sampling network has no density, so its entropy is unknown.
+    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a positive number or a schedule;
+        with discrete actions also ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on. With ``Box`` actions it
+        cannot be learned: the sampling network has no density, so its entropy is unknown.
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
+    :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is the entropy of a policy with 5 %
+        random actions, ``"auto_0.5"`` half of that
     :param qf_learning_rate: Learning rate of the critic, ``None`` for ``learning_rate``. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
     :param n_particles: Number of particles per state, half of them fixed and half updated: even, at least four
@@ -82,7 +85,7 @@ class SoftQLearning(MaxEntAlgorithm):
         the whole box, as the reference implementations do, and misses narrow peaks in many dimensions
     :param particle_space: ``"pre_tanh"``, or ``"reference"`` for the published form, which samples the wrong density
     :param max_grad_norm: Largest norm of the sampling network's gradient, ``None`` not to clip
-    :param policy_delay: Number of updates of the critic for each one of the sampling network
+    :param policy_delay: Number of updates of the critic for each one of the sampling network, or of a learned temperature
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
         the model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment.
     :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
@@ -131,6 +134,7 @@ class SoftQLearning(MaxEntAlgorithm):
         n_steps: int = 1,
         ent_coef: str | float | Schedule = 1.0,
         target_update_interval: int = 1,
+        target_entropy: str | float = "auto",
         qf_learning_rate: float | str | Schedule | None = None,
         n_particles: int = 32,
         n_value_samples: int = 32,
@@ -165,7 +169,7 @@ class SoftQLearning(MaxEntAlgorithm):
             optimize_memory_usage=optimize_memory_usage,
             n_steps=n_steps,
             ent_coef=ent_coef,
-            target_entropy="auto",
+            target_entropy=target_entropy,
             target_update_interval=target_update_interval,
             qf_learning_rate=qf_learning_rate,
             max_grad_norm=max_grad_norm,
@@ -195,17 +199,7 @@ class SoftQLearning(MaxEntAlgorithm):
                 f"action_space={self.action_space}: SoftQLearning evaluates every joint action, {n_actions} here, and no more "
                 f"than {MAX_JOINT_ACTIONS}. DSPG samples them"
             )
-        if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
-            raise ValueError(
-                f"ent_coef={self.ent_coef!r}: Soft Q-learning cannot learn its temperature, because the sampling network has "
-                "no density and so no entropy to compare with a target. Give a positive number or a schedule"
-            )
-        schedule = make_schedule(self.ent_coef, "ent_coef")
-        if not min(schedule(1.0), schedule(0.0)) >= SMALLEST:
-            raise ValueError(
-                f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that is positive to the end, for instance "
-                "'lin_1_0.1'"
-            )
+        self._check_temperature()
         check_count(self.n_particles, "n_particles")
         if self.n_particles < 4 or self.n_particles % 2 == 1:
             raise ValueError(f"n_particles={self.n_particles}: give an even number >= 4, half of the particles are fixed")
@@ -214,8 +208,24 @@ class SoftQLearning(MaxEntAlgorithm):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
 
+    def _check_temperature(self) -> None:
+        if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
+            if not isinstance(self.action_space, spaces.Box):
+                return
+            raise ValueError(
+                f"ent_coef={self.ent_coef!r}: Soft Q-learning cannot learn its temperature with Box actions, because the "
+                "sampling network has no density and so no entropy to compare with a target. Give a positive number or a "
+                "schedule"
+            )
+        schedule = make_schedule(self.ent_coef, "ent_coef")
+        if not min(schedule(1.0), schedule(0.0)) >= SMALLEST:
+            raise ValueError(
+                f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that is positive to the end, for instance "
+                "'lin_1_0.1'"
+            )
+
     def _tell_temperature(self) -> None:
-        self.policy.ent_coef.copy_(self.temperature.fixed_value)
+        self.policy.ent_coef.copy_(self.temperature.value.reshape(()))
 
     def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
         if self.actor.is_exact:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from scipy.optimize import brentq
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common import discrete
@@ -51,13 +52,16 @@ class TabularMDP(gym.Env):
         self.state = self.np_random.choice(self.n_states, p=self.transitions[self.state, number])
         return np.eye(self.n_states, dtype=np.float32)[self.state], reward, False, False, {}
 
-    def optimal_policy(self, alpha=ALPHA, gamma=GAMMA):
-        """Soft value iteration: softmax of Q* over alpha, shape (states, joint actions)"""
+    def optimum(self, alpha=ALPHA, gamma=GAMMA):
+        """Soft value iteration: softmax of Q* over alpha, shape (states, joint actions), and V*"""
         value = np.zeros(self.n_states)
         for _ in range(500):
             q_values = self.rewards + gamma * self.transitions @ value
             value = alpha * np.log(np.exp(q_values / alpha).sum(axis=1))
-        return np.exp((q_values - value[:, None]) / alpha)
+        return np.exp((q_values - value[:, None]) / alpha), value
+
+    def optimal_policy(self, alpha=ALPHA, gamma=GAMMA):
+        return self.optimum(alpha, gamma)[0]
 
 
 def joint_probabilities(logits, space):
@@ -171,10 +175,39 @@ def distance(policy, other):
 def test_the_learned_policy_is_the_softmax(algorithm):
     # With random transitions the buffer would have the chances of its own samples
     env = TabularMDP(spaces.Discrete(4), is_random=False)
-    exact = env.optimal_policy()
-    assert distance(policy_of(trained(algorithm, env, 600), env), exact) < 0.02
+    exact, value = env.optimum()
+    model = trained(algorithm, env, 600)
+    assert distance(policy_of(model, env), exact) < 0.02
+    observations = np.eye(3, dtype=np.float32)
+    assert model.predict(observations, deterministic=True)[0].tolist() == exact.argmax(axis=1).tolist()
+    learned = next_value(model, th.tensor(observations), model._draw_noise(3).next_actions, th.tensor(ALPHA))
+    assert learned[:, 0].numpy() == pytest.approx(value, abs=0.03)
     # The nearest wrong answers are farther: another temperature, and a policy that does not look ahead
     assert distance(env.optimal_policy(alpha=0.8), exact) > 0.1 < distance(env.optimal_policy(gamma=0.0), exact)
+
+
+@pytest.mark.parametrize("algorithm", [DSPG, SoftQLearning])
+def test_a_learned_temperature_gives_the_softmax_its_entropy(algorithm, tmp_path):
+    """Of all temperatures one has this entropy, and the policy acts by it, also when it is loaded on its own"""
+    rewards, target = np.array([[0.0, 1.0, -0.5, 0.3]]), 0.7
+    env = TabularMDP(spaces.Discrete(4), n_states=1, rewards=rewards)
+    model = trained(algorithm, env, 600, alpha="auto_2", gamma=0.0, target_entropy=target)
+
+    def entropy(alpha):
+        policy = env.optimal_policy(alpha, gamma=0.0)
+        return -(policy * np.log(policy)).sum()
+
+    exact = brentq(lambda alpha: entropy(alpha) - target, 0.05, 10)
+    learned = model.temperature.value.item()
+    assert learned == pytest.approx(exact, abs=0.01) and abs(entropy(2.0) - target) > 0.5
+    assert distance(policy_of(model, env), env.optimal_policy(exact, gamma=0.0)) < 0.02
+    model.save(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model")
+    assert loaded.temperature.value.item() == learned and loaded.target_entropy == target
+    if algorithm is SoftQLearning:
+        model.policy.save(tmp_path / "policy")
+        policy = type(model.policy).load(tmp_path / "policy")
+        assert policy.ent_coef.item() == loaded.policy.ent_coef.item() == model.policy.ent_coef.item() == learned
 
 
 FACTORS = {
