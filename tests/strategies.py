@@ -59,6 +59,9 @@ normal_boxes = st.builds(
     *(shapes, st.floats(-100, 100), st.floats(1e-3, 1e3), st.sampled_from([np.float32, np.float64])),
 )
 discretes = st.integers(1, 5).map(spaces.Discrete)
+factors = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(spaces.MultiDiscrete) | st.integers(1, 12).map(
+    spaces.MultiBinary
+)
 observations = st.one_of(
     normal_boxes,
     boxes((np.float16, np.float32, np.float64, np.uint8, np.int16), infinite=True),
@@ -85,10 +88,11 @@ odd_actions = st.one_of(
     boxes((np.float16, np.int8, np.uint8, np.int64)),
     boxes((np.float32,), infinite=True),
     st.builds(spaces.Discrete, st.integers(1, 3), start=st.integers(1, 3)),
-    st.sampled_from([spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2), spaces.Tuple([spaces.Discrete(2)])]),
+    st.builds(spaces.MultiDiscrete, st.just([2, 3]), start=st.just([0, 1])),
+    st.sampled_from([spaces.MultiDiscrete([[2, 3]]), spaces.MultiBinary((2, 2)), spaces.Tuple([spaces.Discrete(2)])]),
 )
 
-all_actions = mostly(normal_boxes | action_boxes | discretes, odd_actions)
+all_actions = mostly(normal_boxes | action_boxes | discretes | factors, odd_actions)
 
 # --- arguments -------------------------------------------------------------------------------------------------------------
 
@@ -180,6 +184,10 @@ ARGUMENTS = {
         "ent_coef": (
             st.sampled_from(["1", "lin_1_0.1", 1, lambda progress: 1.0 + progress]) | st.floats(1.2e-38, 1e38),
             st.sampled_from([0, -1, NAN, INF, HUGE, 1e-40, "", "auto", "auto_1", "lin_1", None, [1], lambda p: p]),
+        ),
+        "target_entropy": (
+            st.just("auto") | st.floats(-1e30, 1e30) | st.sampled_from(["-1.5", 3, "auto_0.5"]),
+            st.sampled_from([NAN, INF, HUGE, "low", "auto_", "auto_inf", None, [1], {}]),
         ),
         "n_particles": (st.sampled_from([4, 6, 8]), not_counts | st.sampled_from([2, 3, 5])),
         "n_value_samples": (st.integers(1, 5), not_counts),

@@ -180,12 +180,16 @@ rewards = st.lists(
 scales = st.sampled_from([1.0, 0.0, 1e-40, 1e5, 1e10, 1e18, 1e25, 3e38, -1e20]) | st.floats(-10, 10)
 
 
-@given(algorithms, rewards, scales, st.booleans(), st.integers(0, 6))
-def test_rewards_and_observations(algorithm, rewards, scale, discrete, learning_starts):
-    actions = spaces.Discrete(3) if discrete and algorithm == "SoftQLearning" else ACTIONS
+SOME_ACTIONS = (ACTIONS, spaces.Discrete(3), spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(7))
+
+
+@given(algorithms, rewards, scales, st.sampled_from(SOME_ACTIONS), st.integers(0, 6), st.booleans())
+def test_rewards_and_observations(algorithm, rewards, scale, actions, learning_starts, learned):
+    arguments = {"ent_coef": "auto"} if learned and (algorithm == "DSPG" or actions is not ACTIONS) else {}
     error = None
     try:
-        learn(algorithm, FuzzEnv(BOX, actions, rewards, scale), checkpoints=True, learning_starts=learning_starts)
+        env = FuzzEnv(BOX, actions, rewards, scale)
+        learn(algorithm, env, checkpoints=True, learning_starts=learning_starts, **arguments)
     except NonFiniteError as found:
         error = found
     # A reward that float32 cannot hold never gets into the buffer

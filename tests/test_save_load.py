@@ -35,6 +35,12 @@ CASES = {
     "DSPG, schedules": ("DSPG", {"qf_learning_rate": "lin_1e-3", "learning_rate": lambda progress: 1e-3}),
     "SoftQLearning, schedules": ("SoftQLearning", {"ent_coef": "lin_1_0.1", "learning_rate": lambda progress: 1e-3}),
     "SoftQLearning, reference": ("SoftQLearning", {"particle_space": "reference", "value_proposal": "uniform"}),
+    "DSPG, MultiDiscrete": ("DSPG", {"env": RandomEnv(VECTOR, ACTIONS["MultiDiscrete actions"])}),
+    "DSPG, MultiBinary": ("DSPG", {"env": RandomEnv(VECTOR, ACTIONS["MultiBinary actions"]), "target_entropy": "auto_2"}),
+    "SoftQLearning, MultiBinary": (
+        "SoftQLearning",
+        {"env": RandomEnv(VECTOR, ACTIONS["MultiBinary actions"]), "ent_coef": "auto"},
+    ),
     **{f"{variant}, n steps": (variant, {"n_steps": 3}) for variant in VARIANTS},
     **{f"{variant}, shared": (variant, {"policy_kwargs": {"share_features_extractor": True}}) for variant in BOX_VARIANTS},
     **{f"{variant}, default net_arch": (variant, {"policy_kwargs": {"net_arch": None}}) for variant in VARIANTS},

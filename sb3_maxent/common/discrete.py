@@ -25,7 +25,7 @@ def choices_of(space: spaces.Space) -> tuple[int, ...]:
         return (int(space.n),)
     if isinstance(space, spaces.MultiDiscrete):
         return tuple(space.nvec.tolist())
-    return (2,) * spaces.flatdim(space) if isinstance(space, spaces.MultiBinary) else ()
+    return (2,) * math.prod(space.shape) if isinstance(space, spaces.MultiBinary) else ()
 
 
 def joint_actions(numbers: th.Tensor, choices: tuple[int, ...]) -> th.Tensor:
@@ -52,20 +52,21 @@ def one_hot(actions: th.Tensor, choices: tuple[int, ...]) -> th.Tensor:
     return th.cat([F.one_hot(part, n) for part, n in parts], dim=2)
 
 
-def make_distribution(logits: th.Tensor, space: spaces.Space) -> PolicyDistribution:
+def make_distribution(logits: th.Tensor, space: spaces.Space, choices: tuple[int, ...]) -> PolicyDistribution:
     """
     The distribution of the actions of a discrete space.
 
     :param logits: Logarithms of probabilities up to a constant, shape (batch, sum of the numbers of choices); for
         ``MultiBinary`` the logarithms of the odds of each bit, shape (batch, bits)
     :param space: Action space
+    :param choices: ``choices_of`` the space, which a compiler does not trace
     :return: The distribution
     """
     if isinstance(space, spaces.Discrete):
         return Categorical(logits)
     if isinstance(space, spaces.MultiBinary):
         logits = th.stack([th.zeros_like(logits), logits], dim=2).flatten(1)  # (batch, 2 * bits)
-    return MultiCategorical(logits, choices_of(space))
+    return MultiCategorical(logits, choices)
 
 
 class MultiCategorical(PolicyDistribution):
@@ -85,9 +86,11 @@ class MultiCategorical(PolicyDistribution):
         check_shapes((logits, f"batch {sum(choices)}"))
         self.choices = choices
         widest = max(choices)
-        # Narrower factors get choices of probability zero
-        padded = [F.pad(part, (0, widest - part.shape[1]), value=-math.inf) for part in logits.split(choices, dim=1)]
-        log_probs = F.log_softmax(th.stack(padded, dim=1), dim=2)  # (batch, factors, choices)
+        if min(choices) < widest:
+            # Narrower factors get choices of probability zero
+            parts = [F.pad(part, (0, widest - part.shape[1]), value=-math.inf) for part in logits.split(choices, dim=1)]
+            logits = th.cat(parts, dim=1)  # (batch, factors * choices)
+        log_probs = F.log_softmax(logits.unflatten(1, (len(choices), widest)), dim=2)  # (batch, factors, choices)
         # A choice that is ruled out adds nothing to an expectation: zero times a number that stays finite when summed
         self.log_probs = log_probs.clamp(min=th.finfo(logits.dtype).min / len(choices))
 

@@ -157,7 +157,8 @@ class DiscreteActor(DistributionActor, BasePolicy):
         )
         self.net_arch, self.features_dim, self.activation_fn = net_arch, features_dim, activation_fn
         self.batch_norm = batch_norm
-        self.noise_dim = len(choices_of(action_space))
+        self.choices = choices_of(action_space)
+        self.noise_dim = len(self.choices)
         self.latent_pi = make_trunk(features_dim, net_arch, activation_fn, batch_norm)
         self.logits = nn.Linear([features_dim, *net_arch][-1], spaces.flatdim(action_space))
 
@@ -175,7 +176,7 @@ class DiscreteActor(DistributionActor, BasePolicy):
         latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
         logits = self.logits(latent)  # (batch, sum of the numbers of choices)
         # In evaluation mode it acts: NaN would choose some action in silence
-        return make_distribution(logits if self.training else finite(logits, "action"), self.action_space)
+        return make_distribution(logits if self.training else finite(logits, "action"), self.action_space, self.choices)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self(observation, deterministic)

@@ -13,11 +13,14 @@ from torch._inductor.graph import GraphLowering
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.compilation import ISOLATED, LOCK, CompiledMethod
 from sb3_maxent.common.operators import ONEDNN
+from tests.envs import RandomEnv
+from tests.models import ACTIONS, VECTOR
 
 # One hundred updates after one hundred random steps: what is learned does not change what is seen
 HUNDRED = {"train_freq": 100, "learning_starts": 99, "buffer_size": 1000, "batch_size": 16, "seed": 0}
 PARTICLES = {"n_particles": 8, "n_value_samples": 6, "ent_coef": 0.2}
 LATE, EARLY = {"net_arch": [16, 16]}, {"net_arch": [16, 16], "action_layer": 0, "n_critics": 1}
+FACTORS, BITS = ACTIONS["MultiDiscrete actions"], ACTIONS["MultiBinary actions"]
 VARIANTS = {
     "late action": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": LATE}),
     "paper": (
@@ -56,7 +59,12 @@ VARIANTS = {
     ),
     "uniform proposal": (SoftQLearning, "Pendulum-v1", {**PARTICLES, "policy_kwargs": LATE, "value_proposal": "uniform"}),
     "Discrete": (SoftQLearning, "CartPole-v1", {"ent_coef": 0.2, "policy_kwargs": LATE}),
+    "factors": (SoftQLearning, RandomEnv(VECTOR, FACTORS), {"ent_coef": "auto_0.2", "policy_kwargs": LATE}),
+    "factors, summed": (DSPG, RandomEnv(VECTOR, FACTORS), {"n_action_samples": 8, "policy_kwargs": LATE}),
+    "bits, sampled": (DSPG, RandomEnv(VECTOR, BITS), {"n_action_samples": 8, "policy_kwargs": LATE}),
 }
+# Like other variants but for a line or two
+SLOW = ("factors", "factors, summed")
 
 
 def trained(algorithm, env, arguments, gradient_steps: int = 100, **kwargs):
@@ -74,7 +82,9 @@ def largest_difference(first, second) -> float:
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in VARIANTS]
+)
 def test_parity_with_eager_updates(variant):
     counters.clear()
     compiled = trained(*VARIANTS[variant], compile=True)

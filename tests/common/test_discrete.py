@@ -81,7 +81,7 @@ def test_a_choice_that_is_ruled_out():
 @pytest.mark.parametrize(("space", "dim"), [(spaces.MultiDiscrete([3, 2]), 5), (spaces.MultiBinary(3), 3)])
 def test_bits_have_one_logit_each(space, dim):
     logits = th.randn(2, dim, dtype=th.float64)
-    distribution = make_distribution(logits, space)
+    distribution = make_distribution(logits, space, choices_of(space))
     actions, weights = distribution.support(th.zeros(2, 1, len(space.shape)))
     if isinstance(space, spaces.MultiBinary):
         odds = (th.sigmoid(logits).unsqueeze(1) * actions + th.sigmoid(-logits).unsqueeze(1) * (1 - actions)).prod(dim=2)

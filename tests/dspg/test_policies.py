@@ -98,6 +98,21 @@ def test_saves_and_loads_by_itself(tmp_path, kwargs):
     )
 
 
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(4)], ids=str)
+def test_discrete_actors_save_and_load_by_themselves(tmp_path, space):
+    policy = MlpPolicy(OBSERVATIONS, space, lambda progress: 1e-3, net_arch=[16], target_actor=True)
+    for part in (policy, policy.actor):
+        part.save(tmp_path / "part.pth")
+        loaded = type(part).load(tmp_path / "part.pth")
+        assert all(th.equal(a, b) for a, b in zip(part.state_dict().values(), loaded.state_dict().values(), strict=True))
+        for deterministic in (False, True):
+            actions = []
+            for each in (part, loaded):
+                th.manual_seed(0)
+                actions.append(each.predict(np.ones((9, 3), np.float32), deterministic=deterministic)[0])
+            assert np.array_equal(*actions)
+
+
 def test_adam_is_fused_unless_told_otherwise():
     assert make_policy().actor.optimizer.defaults["fused"]
     assert not make_policy(optimizer_kwargs={"fused": False}).critic.optimizer.defaults["fused"]

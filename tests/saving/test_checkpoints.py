@@ -17,6 +17,8 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.saving.checkpoints import ExactCheckpointCallback, latest_checkpoint, load_checkpoint, save_checkpoint
+from tests.envs import RandomEnv
+from tests.models import ACTIONS, VECTOR
 
 SMALL = {"buffer_size": 2000, "batch_size": 16, "learning_starts": 30, "seed": 0, "policy_kwargs": {"net_arch": [16]}}
 DSPG_SMALL, SOFT_Q_SMALL = {**SMALL, "n_action_samples": 4}, {**SMALL, "n_particles": 4, "n_value_samples": 4}
@@ -75,7 +77,9 @@ CASES = {
     ),
     "DSPG, MuJoCo": (DSPG, DSPG_SMALL, lambda: gym.make("Hopper-v5")),
     "Soft Q-learning, MuJoCo": (SoftQLearning, SOFT_Q_SMALL, lambda: gym.make("HalfCheetah-v5")),
-    "Soft Q-learning, Discrete": (SoftQLearning, SOFT_Q_SMALL, lambda: gym.make("CartPole-v1")),
+    "DSPG, MultiBinary": (DSPG, DSPG_SMALL, lambda: RandomEnv(VECTOR, ACTIONS["MultiBinary actions"])),
+    # The temperature is part of the policy that acts
+    "Soft Q-learning, Discrete": (SoftQLearning, {**SOFT_Q_SMALL, "ent_coef": "auto"}, lambda: gym.make("CartPole-v1")),
 }
 
 

@@ -72,9 +72,14 @@ CASES = {
     "several observations": (DSPG, {}, {}, several_observations),
     "soft Q, several observations": (SoftQLearning, {}, {}, several_observations),
     "images": (DSPG, {}, IMAGES, lambda: FakeImageEnv(screen_height=40, screen_width=40, n_channels=3, discrete=False)),
+    "actions": (DSPG, {}, {}, lambda: gym.make("CartPole-v1")),
+    "factors": (DSPG, {}, {}, lambda: bandit(spaces.MultiDiscrete([3, 2]))),
+    "bits": (DSPG, {}, {"batch_norm": True}, lambda: bandit(spaces.MultiBinary(7))),
     "soft Q, actions": (SoftQLearning, {"ent_coef": 0.05}, {}, lambda: gym.make("CartPole-v1")),
-    "soft Q, bits": (SoftQLearning, {}, {}, lambda: bandit(spaces.Discrete(3), spaces.MultiBinary(4))),
+    "soft Q, bits": (SoftQLearning, {}, {}, lambda: bandit(spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(4))),
 }
+# Like other cases but for one line each
+SLOW = ("actions", "factors")
 POLICIES = {"several observations": "MultiInputPolicy", "images": "CnnPolicy"}
 
 
@@ -112,7 +117,7 @@ def run(path, observations, **inputs):
     return actions
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES])
 def test_acts_like_predict(tmp_path, case, monkeypatch):
     # Compiling anything switches it off, in the whole process: what looks at values cannot be exported
     monkeypatch.setattr(th.distributions.Distribution, "_validate_args", True)
