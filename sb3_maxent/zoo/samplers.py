@@ -23,10 +23,7 @@ def convert_dspg_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     :param sampled_params: ``trial.params`` of a trial of ``sample_dspg_params``
     :return: Arguments of DSPG
     """
-    hyperparams = _convert_shared_params(sampled_params)
-    if hyperparams.pop("learn_ent_coef"):
-        hyperparams["ent_coef"] = "auto"
-    return hyperparams
+    return _convert_temperature(_convert_shared_params(sampled_params))
 
 
 def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
@@ -34,11 +31,11 @@ def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, addit
     Sampler for DSPG hyperparams.
 
     What is returned is ``convert_dspg_params(trial.params)``, so that ``--trial-id`` trains with what the trial used.
-    For that the target entropy is sampled in nats and not per action dimension, which ``trial.params`` does not have.
-    It is left as it is in the hyperparameter file when the number of action dimensions is unknown (0: not a Box).
+    For that the target entropy of ``Box`` actions is sampled in nats and not per action dimension, which ``trial.params`` does
+    not have. For discrete actions (0 dimensions), of which RL Zoo does not tell the number, it is a multiple of the default.
 
     :param trial: The trial
-    :param n_actions: Number of action dimensions
+    :param n_actions: Number of action dimensions, 0 for discrete actions
     :param n_envs: Number of environments
     :param additional_args: Whether HER is used, and the arguments of its buffer
     :return: Arguments of DSPG
@@ -51,6 +48,8 @@ def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, addit
     elif n_actions > 0:
         # SAC's default is -n_actions
         trial.suggest_float("target_entropy", -2.0 * n_actions, 0.0)
+    else:
+        _sample_target_entropy_scale(trial)
     _sample_shared_params(trial, additional_args)
     return _display(trial, convert_dspg_params(trial.params))
 
@@ -62,7 +61,7 @@ def convert_softqlearning_params(sampled_params: dict[str, Any]) -> dict[str, An
     :param sampled_params: ``trial.params`` of a trial of ``sample_softqlearning_params``
     :return: Arguments of SoftQLearning
     """
-    hyperparams = _convert_shared_params(sampled_params)
+    hyperparams = _convert_temperature(_convert_shared_params(sampled_params))
     # RL Zoo replaces the policy_kwargs of the hyperparameter file by these
     for name in ("action_layer", "n_critics"):
         hyperparams["policy_kwargs"][name] = hyperparams.pop(name)
@@ -76,13 +75,16 @@ def sample_softqlearning_params(
     Sampler for SoftQLearning hyperparams. What is returned is ``convert_softqlearning_params(trial.params)``.
 
     :param trial: The trial
-    :param n_actions: Number of action dimensions; 0 (not a Box): no particles
+    :param n_actions: Number of action dimensions; 0 for discrete actions: no particles, and a temperature that may be learned
     :param n_envs: Number of environments
     :param additional_args: Whether HER is used, and the arguments of its buffer
     :return: Arguments of SoftQLearning
     """
-    # The inverse of a reward scale: published ones reach from 0.1 to 300
-    trial.suggest_float("ent_coef", 0.001, 10, log=True)
+    if n_actions == 0 and trial.suggest_categorical("learn_ent_coef", [True, False]):
+        _sample_target_entropy_scale(trial)
+    else:
+        # The inverse of a reward scale: published ones reach from 0.1 to 300
+        trial.suggest_float("ent_coef", 0.001, 10, log=True)
     if n_actions > 0:
         # From 2**3=8 to 2**6=64
         trial.suggest_int("n_particles_pow", 3, 6)
@@ -92,6 +94,30 @@ def sample_softqlearning_params(
     trial.suggest_int("n_critics", 1, 2)
     _sample_shared_params(trial, additional_args)
     return _display(trial, convert_softqlearning_params(trial.params))
+
+
+def _sample_target_entropy_scale(trial: "optuna.Trial") -> None:
+    """
+    Sample the target entropy of discrete actions, as a multiple of the default.
+
+    :param trial: The trial
+    """
+    # Those of 1 % to 16 % random actions, of four
+    trial.suggest_float("target_entropy_scale", 0.25, 2.5, log=True)
+
+
+def _convert_temperature(hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """
+    Turn whether the temperature is learned, and the multiple of the default target entropy, into arguments.
+
+    :param hyperparams: Hyperparams, with these among them
+    :return: Arguments of the algorithm
+    """
+    if hyperparams.pop("learn_ent_coef", False):
+        hyperparams["ent_coef"] = "auto"
+    if "target_entropy_scale" in hyperparams:
+        hyperparams["target_entropy"] = f"auto_{hyperparams.pop('target_entropy_scale')}"
+    return hyperparams
 
 
 def _sample_shared_params(trial: "optuna.Trial", additional_args: dict[str, Any]) -> None:

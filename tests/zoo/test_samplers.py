@@ -3,6 +3,7 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 
 from sb3_maxent import DSPG, SoftQLearning
+from sb3_maxent.common.temperature import parse_target_entropy
 from sb3_maxent.zoo import CONVERTERS, SAMPLERS
 
 optuna = pytest.importorskip("optuna")
@@ -77,10 +78,16 @@ def test_temperature_of_dspg_is_learned_or_fixed(sampled):
     assert all(0.005 <= trial["ent_coef"] <= 1 and "target_entropy" not in trial for trial in fixed)
 
 
-def test_target_entropy_is_left_alone_without_action_dimension(sampled):
-    trials = [hyperparams for hyperparams, _ in sampled("dspg", 0, WITHOUT_HER)]
-    assert "auto" in {trial["ent_coef"] for trial in trials}
-    assert not any("target_entropy" in trial for trial in trials)
+@pytest.mark.parametrize("key", SAMPLERS)
+def test_target_entropy_of_discrete_actions(sampled, key):
+    """Without an action dimension: a multiple of the default"""
+    trials = [hyperparams for hyperparams, _ in sampled(key, 0, WITHOUT_HER)]
+    learned = [trial for trial in trials if trial["ent_coef"] == "auto"]
+    assert N_TRIALS / 4 < len(learned) < 3 * N_TRIALS / 4
+    assert all(0.25 <= float(trial["target_entropy"].removeprefix("auto_")) <= 2.5 for trial in learned)
+    assert not any("target_entropy" in trial for trial in trials if trial not in learned)
+    # With Box actions SoftQLearning learns no temperature
+    assert ("auto" in {trial["ent_coef"] for trial, _ in sampled(key, 1, WITHOUT_HER)}) == (key == "dspg")
 
 
 def test_softqlearning_search_space(sampled):
@@ -108,22 +115,18 @@ def test_true_values_are_displayed(sampled, key, names):
 
 
 def check_accepted(model, hyperparams):
+    target_entropy = hyperparams.get("target_entropy", "auto")
+    assert model.target_entropy == parse_target_entropy(target_entropy, model.action_space)
     for name in ("n_action_samples", "n_particles", "n_value_samples", "max_grad_norm", "ent_coef", "gamma", "batch_size"):
         assert name not in hyperparams or getattr(model, name) == hyperparams[name]
     assert (model.lr_schedule(1), model.qf_lr_schedule(1)) == (hyperparams["learning_rate"], hyperparams["qf_learning_rate"])
 
 
-def test_dspg_accepts_every_configuration(sampled):
-    for hyperparams, _ in sampled("dspg", 1, WITHOUT_HER):
-        model = DSPG("MlpPolicy", "Pendulum-v1", buffer_size=1, device="cpu", **hyperparams)
-        check_accepted(model, hyperparams)
-        assert model.target_entropy == hyperparams.get("target_entropy", -1.0)
-
-
+@pytest.mark.parametrize("algorithm", [DSPG, SoftQLearning])
 @pytest.mark.parametrize("n_actions, env_id", [(1, "Pendulum-v1"), (0, "CartPole-v1")])
-def test_softqlearning_accepts_every_configuration(sampled, n_actions, env_id):
-    for hyperparams, _ in sampled("softqlearning", n_actions, WITHOUT_HER):
-        check_accepted(SoftQLearning("MlpPolicy", env_id, buffer_size=1, device="cpu", **hyperparams), hyperparams)
+def test_constructor_accepts_every_configuration(sampled, algorithm, n_actions, env_id):
+    for hyperparams, _ in sampled(algorithm.__name__.lower(), n_actions, WITHOUT_HER):
+        check_accepted(algorithm("MlpPolicy", env_id, buffer_size=1, device="cpu", **hyperparams), hyperparams)
 
 
 @pytest.mark.parametrize("algorithm", [DSPG, SoftQLearning])
