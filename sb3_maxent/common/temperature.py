@@ -162,16 +162,16 @@ def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space
     :return: Target entropy in nats
     :raises ValueError: If it is neither, or not finite
     """
-    number, scale, default = target_entropy, 1.0, default_target_entropy(action_space)
+    number, scale = target_entropy, 1.0
     if isinstance(number, str) and (number == "auto" or number.startswith("auto_")):
-        number, scale = "1" if number == "auto" else number.removeprefix("auto_"), default
+        number, scale = "1" if number == "auto" else number.removeprefix("auto_"), default_target_entropy(action_space)
     try:
         nats = scale * float(number)
     except (OverflowError, TypeError, ValueError):
         nats = float("nan")
     if not math.isfinite(nats):
         raise ValueError(
-            f"target_entropy={target_entropy!r}: give a finite number of nats, or 'auto' for {default:.3g}, the default for "
-            f"{type(action_space).__name__} actions here, 'auto_x' for x times that"
+            f"target_entropy={target_entropy!r}: give a finite number of nats, or 'auto' for minus the number of action "
+            "components (for discrete actions the entropy of a policy with 5 % random ones), 'auto_x' for x times that"
         )
     return nats

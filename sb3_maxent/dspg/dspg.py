@@ -25,6 +25,9 @@ class DSPG(MaxEntAlgorithm):
     It is a maximum-entropy actor-critic that draws many actions per state, in the critic target and in a score-function actor
     loss. The actor needs no gradient of the Q-function and no reparametrisation.
 
+    With ``Discrete`` actions the expectation over actions is the exact sum, as it is over up to 64 joint actions of
+    ``MultiDiscrete`` and ``MultiBinary`` spaces: ``n_action_samples`` has no effect then.
+
     Paper: https://arxiv.org/abs/1909.03198
 
     .. note::
