@@ -43,10 +43,9 @@ class Actor(SampledActor, BasePolicy):
     r"""
     State-conditioned sampling network: :math:`a = \tanh f(\xi; s)` with standard normal noise :math:`\xi`.
 
-    Its density cannot be evaluated. Features and noise enter through separate layers, and each layer is initialised by the
-    number of its inputs. So the first actions spread over the whole box, however many and however large the features are. With
-    one layer for both, a few components of noise would have no effect beside a hundred features, and nothing would be
-    explored.
+    Its density cannot be evaluated. Features and noise enter through separate layers, each initialised by the number of its
+    inputs. So the first actions spread over the whole box, however many and however large the features are. With one layer
+    for both, a few components of noise would have no effect beside a hundred features.
 
     Paper: https://arxiv.org/abs/1702.08165 (section 3.3)
 

@@ -64,7 +64,7 @@ VARIANTS = {
     "bits, sampled": (DSPG, RandomEnv(VECTOR, BITS), {"n_action_samples": 8, "policy_kwargs": LATE}),
 }
 # Like other variants but for a line or two
-SLOW = ("factors", "factors, summed")
+SLOW = ("factors", "factors, summed", "bits, sampled", "normalised, early action", "normalised particles")
 
 
 def trained(algorithm, env, arguments, gradient_steps: int = 100, **kwargs):

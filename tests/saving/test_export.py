@@ -79,7 +79,7 @@ CASES = {
     "soft Q, bits": (SoftQLearning, {}, {}, lambda: bandit(spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(4))),
 }
 # Like other cases but for one line each
-SLOW = ("actions", "factors")
+SLOW = ("actions", "factors", "soft Q, normalised networks")
 POLICIES = {"several observations": "MultiInputPolicy", "images": "CnnPolicy"}
 
 
