@@ -8,7 +8,7 @@ RUN apt-get update \
 
 WORKDIR /sb3-maxent
 COPY . .
-RUN pip install --no-cache-dir torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu \
+RUN PIP_INDEX_URL=https://download.pytorch.org/whl/cpu pip install --no-cache-dir torch==2.13.0 \
     && pip install --no-cache-dir -c constraints.txt ".[zoo,mujoco]"
 
 RUN useradd --create-home user
