@@ -63,8 +63,11 @@ VARIANTS = {
     "factors, summed": (DSPG, RandomEnv(VECTOR, FACTORS), {"n_action_samples": 8, "policy_kwargs": LATE}),
     "bits, sampled": (DSPG, RandomEnv(VECTOR, BITS), {"n_action_samples": 8, "policy_kwargs": LATE}),
 }
-# Like other variants but for a line or two
-SLOW = ("factors", "factors, summed", "bits, sampled", "normalised, early action", "normalised particles")
+# Each compiles for up to half a minute. The default run has the others
+SLOW = (
+    *("factors", "factors, summed", "bits, sampled", "normalised, early action", "normalised particles"),
+    *("paper", "bfloat16", "reference particles", "uniform proposal"),
+)
 
 
 def trained(algorithm, env, arguments, gradient_steps: int = 100, **kwargs):
