@@ -15,16 +15,17 @@ LARGEST_INTEGER = 2.0**53
 COUNTS = {"buffer_size": 1, "batch_size": 1, "n_steps": 1, "gradient_steps": -1}
 
 
-def check_flag(value: object, name: str) -> None:
+def check_flag(value: object, name: str, allowed: str = "True or False") -> None:
     """
     Check that an argument is a truth value: the string ``"False"`` of a command line would be true.
 
     :param value: Value to check
     :param name: Name of the argument, for the message
+    :param allowed: What is allowed, for the message
     :raises ValueError: If it is not ``True`` or ``False``, nor 1 or 0
     """
     if not isinstance(value, (bool, int, np.bool_)) or value not in (0, 1):
-        raise ValueError(f"{name}={value!r}: give True or False")
+        raise ValueError(f"{name}={value!r}: give {allowed}")
 
 
 def check_count(value: object, name: str, minimum: int = 1) -> None:

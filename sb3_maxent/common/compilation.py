@@ -1,5 +1,8 @@
 """Compilation of an update, and its fallback to the eager update."""
 
+import os
+import shutil
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -12,6 +15,9 @@ import torch as th
 ISOLATED: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in signature(th.compile).parameters else {}
 # While one thread compiles, no other may call what is compiled: in a search of several trials at a time, for instance
 LOCK = threading.Lock()
+
+# Environment steps of a run from which on ``compile="auto"`` compiles: what it saves is then several times what it costs
+AUTO_TIMESTEPS = 20_000
 
 
 class CompiledMethod:
@@ -65,6 +71,46 @@ class CompiledMethod:
     def __reduce__(self) -> tuple[type["CompiledMethod"], tuple[Callable[..., Any]]]:
         # What is compiled belongs to a process, and to the networks of this model: a copy compiles its own
         return CompiledMethod, (self.method,)
+
+
+def reason_to_stay_eager(total_timesteps: int, device: th.device) -> str | None:
+    """
+    Why ``compile="auto"`` does not compile.
+
+    It depends on the length of the run and not on a timing, so that the same run on the same machine has the same weights.
+
+    :param total_timesteps: Environment steps of the run, over all calls of ``learn()`` that continue it
+    :param device: Device of the networks
+    :return: The reason, ``None`` to compile
+    """
+    # The compiler that torch.compile asks for
+    compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
+    if device.type != "cpu":
+        return f"that it pays on {device.type} has not been measured"
+    if total_timesteps < AUTO_TIMESTEPS:
+        return f"a run of {total_timesteps} environment steps is too short for it to pay, {AUTO_TIMESTEPS} are enough"
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler {compiler!r}"
+    return None
+
+
+def compile_automatically(
+    method: Callable[..., Any], current: Callable[..., Any], total_timesteps: int, device: th.device
+) -> tuple[Callable[..., Any], str]:
+    """
+    Compile a method for the run that starts, if it pays.
+
+    :param method: The method
+    :param current: The method, or what was compiled of it for an earlier run
+    :param total_timesteps: Environment steps of the run
+    :param device: Device of the networks
+    :return: The method, compiled or not, and the decision in words for the log
+    """
+    reason = reason_to_stay_eager(total_timesteps, device)
+    decision = "compile='auto': updates are " + (f"not compiled, {reason}" if reason else "compiled")
+    if isinstance(current, CompiledMethod) == (reason is None):
+        return current, decision
+    return (method if reason else CompiledMethod(method)), decision
 
 
 def store(tensor: th.Tensor) -> th.Tensor:

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, RolloutReturn, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from torch import nn
 
 from sb3_maxent.common.checks import check_count, check_flag, check_max_grad_norm
-from sb3_maxent.common.compilation import CompiledMethod
+from sb3_maxent.common.compilation import CompiledMethod, compile_automatically
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.errors import check_finite
 from sb3_maxent.common.layers import keep_freed_memory
@@ -36,7 +37,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         an RL Zoo string such as ``"lin_3e-4"``
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
     :param policy_delay: Number of updates of the critic for each update of the actor and of a learned entropy coefficient
-    :param compile: Whether to compile the update with ``torch.compile``, whose first updates take up to half a minute
+    :param compile: Whether to compile the update with ``torch.compile``; ``"auto"`` for long runs on a CPU with a C++ compiler
     """
 
     policy: Any
@@ -54,7 +55,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         qf_learning_rate: float | str | Schedule | None,
         max_grad_norm: float | None,
         policy_delay: int,
-        compile: bool,
+        compile: bool | str,
         **kwargs: Any,
     ):
         super().__init__(policy, env, learning_rate, support_multi_env=True, **kwargs)
@@ -66,8 +67,6 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         # Environment steps of the last rollout, over all environments
         self._rollout_timesteps = 0
 
-    # --- set-up --------------------------------------------------------------------------------------------------------
-
     def _setup_model(self) -> None:
         self._check_hyperparameters()
         # None: whatever ``lr_schedule`` is when it is read
@@ -76,7 +75,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         super()._setup_model()
         self._create_aliases()
         keep_freed_memory()
-        self._loss_function = CompiledMethod(self._losses) if self.compile else self._losses
+        self._loss_function = CompiledMethod(self._losses) if self.compile in (True, 1) else self._losses
 
     def _check_hyperparameters(self) -> None:
         """
@@ -88,7 +87,8 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         for name in ("target_update_interval", "policy_delay"):
             check_count(getattr(self, name), name)
         check_max_grad_norm(self.max_grad_norm)
-        check_flag(self.compile, "compile")
+        if self.compile != "auto":
+            check_flag(self.compile, "compile", "True, False or 'auto'")
         if self.batch_size < 2 and self.policy_kwargs.get("batch_norm"):
             raise ValueError(f"batch_size={self.batch_size}: batch normalisation needs at least two states")
 
@@ -103,10 +103,19 @@ class MaxEntAlgorithm(TemperedAlgorithm):
 
     # --- training ------------------------------------------------------------------------------------------------------
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        setup = super()._setup_learn(*args, **kwargs)
+        if self.compile == "auto":
+            before = self._loss_function
+            # Of all calls that continue the run: a resumed model decides as it did at first
+            self._loss_function, decision = compile_automatically(self._losses, before, self._total_timesteps, self.device)
+            if self.num_timesteps == 0 or self._loss_function is not before:
+                self.logger.info(decision)
+        return setup
+
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        # As SB3 does, and remember its length for the log
         rollout = super().collect_rollouts(*args, **kwargs)
-        self._rollout_timesteps = rollout.episode_timesteps
+        self._rollout_timesteps = rollout.episode_timesteps  # for the log
         return rollout
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
@@ -279,14 +288,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         :return: Actions in the units of the environment, shape (samples, ...), or (batch, samples, ...) for a batch
         :raises ValueError: If ``n_samples`` is not a positive integer
         """
-        check_count(n_samples, "n_samples")
-        self.policy.set_training_mode(False)
-        obs, vectorized = self.policy.obs_to_tensor(observation)
-        with th.no_grad():
-            actions = self.actor.sample_actions(obs, n_samples).cpu().numpy()  # (batch, samples, action)
-        actions = actions.reshape(*actions.shape[:2], *self.action_space.shape)  # type: ignore[misc]
-        actions = self.policy.unscale_action(actions)
-        return actions if vectorized else actions[0]
+        return self.policy.sample_actions(observation, n_samples)
 
     def _excluded_save_params(self) -> list[str]:
         networks = ["actor", "critic", "critic_target"]

@@ -10,7 +10,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
-from sb3_maxent.common.checks import check_flag
+from sb3_maxent.common.checks import check_count, check_flag
 from sb3_maxent.common.critics import MultiActionCritic, batch_size_of
 from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.errors import finite
@@ -190,6 +190,23 @@ class MaxEntPolicy(SACPolicy):
         # SB3 leaves choices int64, which a MultiDiscrete space of another type does not contain
         actions, state = super().predict(*args, **kwargs)
         return actions.astype(self.action_space.dtype, copy=False), state
+
+    def sample_actions(self, observation: np.ndarray | dict[str, np.ndarray], n_samples: int) -> np.ndarray:
+        """
+        Draw several actions per state.
+
+        :param observation: One observation or a batch, as for ``predict``
+        :param n_samples: Number of actions per state
+        :return: Actions in the units of the environment, shape (samples, ...), or (batch, samples, ...) for a batch
+        :raises ValueError: If ``n_samples`` is not a positive integer
+        """
+        check_count(n_samples, "n_samples")
+        self.set_training_mode(False)
+        obs, vectorized = self.obs_to_tensor(observation)
+        with th.no_grad():
+            actions = self.actor.sample_actions(obs, n_samples).cpu().numpy()  # (batch, samples, action)
+        actions = self.unscale_action(actions.reshape(*actions.shape[:2], *self.action_space.shape))  # type: ignore[misc]
+        return actions if vectorized else actions[0]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

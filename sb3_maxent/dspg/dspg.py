@@ -73,7 +73,8 @@ class DSPG(MaxEntAlgorithm):
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
         the model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment.
     :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
-        half a minute. Without a C++ compiler there is a warning, and the update is not compiled.
+        half a minute. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
+        ``True`` warns where it cannot compile.
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE, -1 only at the start of the rollout
     :param use_sde_at_warmup: Whether to use gSDE instead of uniform sampling during the warm up phase
@@ -127,7 +128,7 @@ class DSPG(MaxEntAlgorithm):
         max_grad_norm: float | None = 5.0,
         policy_delay: int = 1,
         norm_reward: bool = False,
-        compile: bool = False,
+        compile: bool | str = "auto",
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         use_sde_at_warmup: bool = False,

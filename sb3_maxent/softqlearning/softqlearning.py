@@ -89,7 +89,8 @@ class SoftQLearning(MaxEntAlgorithm):
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
         the model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment.
     :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
-        half a minute. Without a C++ compiler there is a warning, and the update is not compiled.
+        half a minute. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
+        ``True`` warns where it cannot compile.
     :param stats_window_size: Number of episodes to average in the rollout log
     :param tensorboard_log: The log location for tensorboard (if None, no logging)
     :param policy_kwargs: Additional arguments of the policy,
@@ -143,7 +144,7 @@ class SoftQLearning(MaxEntAlgorithm):
         max_grad_norm: float | None = None,
         policy_delay: int = 1,
         norm_reward: bool = False,
-        compile: bool = False,
+        compile: bool | str = "auto",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,

@@ -11,7 +11,8 @@ from torch._dynamo.utils import counters
 from torch._inductor.graph import GraphLowering
 
 from sb3_maxent import DSPG, SoftQLearning
-from sb3_maxent.common.compilation import ISOLATED, LOCK, CompiledMethod
+from sb3_maxent.common import compilation
+from sb3_maxent.common.compilation import ISOLATED, LOCK, CompiledMethod, reason_to_stay_eager
 from sb3_maxent.common.operators import ONEDNN
 from tests.envs import RandomEnv
 from tests.models import ACTIONS, VECTOR
@@ -182,6 +183,46 @@ def test_save_load_and_resume(tmp_path):
     assert largest_difference(model, loaded) == 0.0
     eager = DSPG.load(tmp_path / "model", env=model.get_env(), custom_objects={"compile": False})
     assert not isinstance(eager._loss_function, CompiledMethod)
+
+
+def test_automatic_only_where_it_pays(monkeypatch):
+    cpu = th.device("cpu")
+    assert reason_to_stay_eager(20_000, cpu) is None
+    assert "19999 environment steps" in reason_to_stay_eager(19_999, cpu)
+    assert "cuda" in reason_to_stay_eager(10**6, th.device("cuda"))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "no-such-compiler" in reason_to_stay_eager(20_000, cpu)
+
+
+def test_automatic_by_default_and_decided_by_the_whole_run(monkeypatch, capsys, tmp_path):
+    """Without updates, so nothing is compiled here"""
+    monkeypatch.setattr(compilation, "AUTO_TIMESTEPS", 50)
+    model = DSPG("MlpPolicy", "Pendulum-v1", verbose=1, learning_starts=1000)
+    assert model.compile == "auto" and not is_compiled(model)
+    model.learn(30)
+    assert not is_compiled(model)
+    model.learn(10, reset_num_timesteps=False)
+    assert capsys.readouterr().out.count("not compiled, a run of 30 environment steps") == 1
+    model.learn(10, reset_num_timesteps=False)
+    assert is_compiled(model)
+    assert capsys.readouterr().out.count("updates are compiled") == 1
+    model.save(tmp_path / "model")
+    # A run of 60 steps that was interrupted
+    loaded = DSPG.load(tmp_path / "model", env=model.get_env())
+    assert is_compiled(loaded.learn(10, reset_num_timesteps=False))
+    assert not is_compiled(loaded.learn(10))
+    assert not is_compiled(DSPG("MlpPolicy", "Pendulum-v1", learning_starts=1000, compile=False).learn(60))
+    with pytest.raises(ValueError, match=r"compile='yes': give True, False or 'auto'"):
+        DSPG("MlpPolicy", "Pendulum-v1", compile="yes")
+
+
+@pytest.mark.slow
+def test_a_seed_has_its_weights_in_a_long_run_too():
+    first, second = (
+        DSPG("MlpPolicy", "Pendulum-v1", seed=0, learning_starts=19_900, policy_kwargs=LATE).learn(20_000) for _ in range(2)
+    )
+    assert is_compiled(first) and first._loss_function.has_run
+    assert largest_difference(first, second) == 0.0
 
 
 def test_a_copy_updates_itself():
