@@ -162,6 +162,7 @@ NETWORKS = {
     "two arches": {"net_arch": {"pi": [8], "qf": [8, 8]}},
     "shared": {"share_features_extractor": True},
     "normalised": {"net_arch": [8, 8], "batch_norm": True, "unit_norm": True},
+    "no target": {"net_arch": [8, 8], "batch_norm": True, "target_critic": False},
     "AdamW": {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}},
 }
 NORMALISATION = {"raw": False, "VecNormalize": True}

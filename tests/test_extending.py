@@ -12,7 +12,6 @@ from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.q_network import QNetwork
-from sb3_maxent.common.types import CriticOutput
 from sb3_maxent.dspg.policies import DiscreteActor, DSPGPolicy
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
 from tests.envs import QuadraticBandit
@@ -85,26 +84,6 @@ class CarefulPolicy(DSPGPolicy):
     discrete_actor_class = CarefulActor
 
 
-# --- and a joint pass without target networks --------------------------------------------------------------------------
-
-
-class JointCritic(NormalisedCritic):
-    has_target = False
-
-    def evaluate(self, target, obs, actions, next_obs, next_actions):
-        """The statistics are those of (s, a) and of one (s', a') each, and all next actions are evaluated with them"""
-        embedding = self.embed(th.cat([obs, next_obs]))
-        predictions = self.predictions(embedding, th.cat([self.one_sample(actions), next_actions[:, :1]]))
-        (states, next_states), n = zip(*(part.detach().chunk(2) for part in embedding), strict=True), len(embedding[0]) // 2
-        with th.no_grad():
-            next_values = self.q_values(next_states, next_actions)
-        return CriticOutput(predictions[:, :n], states, next_values.unsqueeze(0))
-
-
-class JointDSPG(DSPGPolicy):
-    critic_class = JointCritic
-
-
 BANDIT = {
     "learning_rate": 3e-3,
     "gamma": 0.5,
@@ -140,7 +119,7 @@ def mean_action(model):
     return model.predict(observations, deterministic=True)[0].mean()
 
 
-@pytest.mark.parametrize("policy", [NormalisedDSPG, QuantileDSPG, JointDSPG])
+@pytest.mark.parametrize("policy", [NormalisedDSPG, QuantileDSPG])
 def test_other_critics_learn(policy):
     """The best action of the bandit is 0.4, and the one of an untrained policy near 0"""
     model = bandit_model(policy)
@@ -184,7 +163,6 @@ def test_the_policys_samples_move_no_statistics():
     [
         (DSPG, NormalisedDSPG, {"n_action_samples": 4}),
         pytest.param(DSPG, QuantileDSPG, {"n_action_samples": 4}, marks=pytest.mark.slow),
-        pytest.param(DSPG, JointDSPG, {"n_action_samples": 4}, marks=pytest.mark.slow),
         (SoftQLearning, NormalisedSoftQLearning, {"n_particles": 4, "n_value_samples": 4}),
     ],
 )
@@ -199,11 +177,6 @@ def test_other_critics_compile(algorithm, policy, arguments):
         states.append(th.cat([parameter.flatten() for parameter in model.policy.parameters()]))
     eager, compiled, control = states
     assert 100 * (eager - compiled).abs().max() < (eager - control).abs().max()
-
-
-def test_without_a_target_there_is_none():
-    model = bandit_model(JointDSPG)
-    assert model.critic_target is model.critic and model._target_pairs() == []
 
 
 def test_a_discrete_distribution_of_ones_own():

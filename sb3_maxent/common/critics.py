@@ -11,20 +11,10 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_maxent.common.discrete import choices_of, joint_actions, one_hot
+from sb3_maxent.common.observations import join_batches
 from sb3_maxent.common.q_network import QNetwork
 from sb3_maxent.common.types import ActionSamples, CriticOutput
 from sb3_maxent.functional import critic_loss, soft_value
-
-
-def batch_size_of(obs: PyTorchObs) -> int:
-    """
-    Number of states in observations.
-
-    :param obs: Observations, shape (batch, ...), or a dictionary of such
-    :return: Batch size
-    """
-    # Not len(): an exported graph has no fixed batch size
-    return (next(iter(obs.values())) if isinstance(obs, dict) else obs).shape[0]
 
 
 class MultiActionCritic(BaseModel):
@@ -53,8 +43,6 @@ class MultiActionCritic(BaseModel):
     """
 
     network_class: ClassVar[type[QNetwork]] = QNetwork
-    # Without target networks the critic is given to itself as the target
-    has_target: ClassVar[bool] = True
     features_extractor: BaseFeaturesExtractor
 
     def __init__(
@@ -181,13 +169,15 @@ class MultiActionCritic(BaseModel):
         :param actions: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers, shape (batch, samples)
         :return: Q-values, shape (batch, samples)
         """
-        if not self.q_networks.training:
-            return self.value(self.predictions(embedding, actions))  # (batch, samples)
+        return self.value(self._predictions_in_evaluation_mode(embedding, actions))  # (batch, samples)
+
+    def _predictions_in_evaluation_mode(self, embedding: list[th.Tensor], actions: th.Tensor) -> th.Tensor:
         # Batch normalisation must not take its statistics from the many actions of the policy
+        training = self.q_networks.training
         self.q_networks.eval()
-        values = self.value(self.predictions(embedding, actions))  # (batch, samples)
-        self.q_networks.train()
-        return values
+        predictions = self.predictions(embedding, actions)  # (networks, batch, samples)
+        self.q_networks.train(training)
+        return predictions
 
     def evaluate(
         self,
@@ -198,20 +188,46 @@ class MultiActionCritic(BaseModel):
         next_actions: th.Tensor,
     ) -> CriticOutput:
         """
-        Compute what the losses of one update need. Override it to evaluate both pairs in one pass, or without a target.
+        Compute what the losses of one update need.
 
-        :param target: Target networks
+        :param target: Target networks, this critic itself if there are none
         :param obs: Observations, shape (batch, ...)
         :param actions: Actions of the replay buffer, shape (batch, action), or numbers of actions, shape (batch, 1)
         :param next_obs: Next observations, shape (batch, ...)
         :param next_actions: Actions in the next states, as for :meth:`predictions`
         :return: Predictions, and the embedding of the states
         """
+        if target is self:
+            return self._evaluate_jointly(obs, actions, next_obs, next_actions)
         with th.no_grad():
             next_predictions = target.predictions(target.embed(next_obs), next_actions)  # (networks, batch, samples)
         embedding = self.embed(obs)
         predictions = self.predictions(embedding, self.one_sample(actions))  # (networks, batch, 1)
         return CriticOutput(predictions, [part.detach() for part in embedding], next_predictions)
+
+    def _evaluate_jointly(
+        self, obs: PyTorchObs, actions: th.Tensor, next_obs: PyTorchObs, next_actions: th.Tensor
+    ) -> CriticOutput:
+        """
+        Evaluate both pairs in one pass, so that one batch normalisation fits them both.
+
+        Actions of the replay buffer and of the policy have different statistics. One next action per state counts in them, as
+        many as there are actions of the replay buffer; with more than one, all are evaluated with the running statistics.
+
+        Paper: https://arxiv.org/abs/1902.05605 (section 3.2)
+        """
+        batch_size, n_samples = next_actions.shape[:2]
+        # Another one in each state: of all actions of a discrete space the first is always the same
+        states = th.arange(batch_size, device=next_actions.device)
+        one_each = next_actions[states, states % n_samples].unsqueeze(1)  # (batch, 1, action)
+        embedding = self.embed(join_batches(obs, next_obs))
+        predictions = self.predictions(embedding, th.cat([self.one_sample(actions), one_each]))  # (networks, 2 * batch, 1)
+        detached = [part.detach() for part in embedding]
+        next_predictions = predictions[:, batch_size:].detach()  # (networks, batch, 1)
+        if n_samples > 1:
+            next_embedding = [part[batch_size:] for part in detached]
+            next_predictions = self._predictions_in_evaluation_mode(next_embedding, next_actions)
+        return CriticOutput(predictions[:, :batch_size], [part[:batch_size] for part in detached], next_predictions)
 
     def soft_value(self, predictions: th.Tensor, samples: ActionSamples, ent_coef: th.Tensor) -> th.Tensor:
         """

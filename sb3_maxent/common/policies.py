@@ -11,9 +11,10 @@ from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from sb3_maxent.common.checks import check_count, check_flag
-from sb3_maxent.common.critics import MultiActionCritic, batch_size_of
+from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.errors import finite
+from sb3_maxent.common.observations import batch_size_of
 from sb3_maxent.common.updates import optimized
 
 
@@ -67,6 +68,8 @@ class MaxEntPolicy(SACPolicy):
     :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that layer in bfloat16 where no gradient is
         needed, see :class:`~sb3_maxent.common.q_network.QNetwork`
     :param batch_norm: Whether to normalise features and hidden layers of actor and critics over the batch
+    :param target_critic: Whether the critic target comes from slowly moving copies of the critics. Without them the critics
+        evaluate states and next states in one batch, as in CrossQ, which batch normalisation makes stable
     :param unit_norm: Whether the weights into each hidden unit of the critics have norm 1 after every step. It needs
         ``batch_norm``
     :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
@@ -90,20 +93,21 @@ class MaxEntPolicy(SACPolicy):
         *,
         action_layer: int = -1,
         evaluation_precision: str = "float32",
+        target_critic: bool = True,
         batch_norm: bool = False,
         unit_norm: bool = False,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
-        for name, value in (("batch_norm", batch_norm), ("unit_norm", unit_norm)):
+        for name, value in (("target_critic", target_critic), ("batch_norm", batch_norm), ("unit_norm", unit_norm)):
             check_flag(value, name)
         if optimizer_class is th.optim.Adam and not {"fused", "foreach"} & set(optimizer_kwargs or {}):
             # One kernel for all parameters instead of a dozen for each
             optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
         self.action_layer = action_layer
         self.evaluation_precision = evaluation_precision
-        self.batch_norm, self.unit_norm = batch_norm, unit_norm
+        self.target_critic, self.batch_norm, self.unit_norm = target_critic, batch_norm, unit_norm
         super().__init__(
             observation_space,
             action_space,  # type: ignore[arg-type]
@@ -118,7 +122,7 @@ class MaxEntPolicy(SACPolicy):
         shared = self.actor.features_extractor if self.share_features_extractor else None
         self.critic = self.make_critic(shared)
         self.critic_target = self.critic
-        if self.critic_class.has_target:
+        if self.target_critic:
             self.critic_target = self.make_critic()
             self.critic_target.load_state_dict(self.critic.state_dict())
             self.critic_target.set_training_mode(False)
@@ -215,6 +219,7 @@ class MaxEntPolicy(SACPolicy):
             "share_features_extractor": self.share_features_extractor,
             "action_layer": self.action_layer,
             "evaluation_precision": self.evaluation_precision,
+            "target_critic": self.target_critic,
             "batch_norm": self.batch_norm,
             "unit_norm": self.unit_norm,
         }

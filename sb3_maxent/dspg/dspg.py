@@ -66,6 +66,7 @@ class DSPG(MaxEntAlgorithm):
     :param qf_learning_rate: Learning rate of the critic, ``None`` for ``learning_rate``. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
     :param n_action_samples: Number M of actions sampled per state, in the critic target and in the actor loss
+    :param n_target_samples: Number of actions sampled per next state in the critic target, ``None`` for ``n_action_samples``
     :param baseline: ``"loo"`` subtracts the mean of the other samples in the actor loss (exactly unbiased),
         ``"none"`` is the paper's estimator
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
@@ -124,6 +125,7 @@ class DSPG(MaxEntAlgorithm):
         target_entropy: str | float = "auto",
         qf_learning_rate: float | str | Schedule | None = None,
         n_action_samples: int = 64,
+        n_target_samples: int | None = None,
         baseline: str = "loo",
         max_grad_norm: float | None = 5.0,
         policy_delay: int = 1,
@@ -175,6 +177,7 @@ class DSPG(MaxEntAlgorithm):
             device=device,
         )
         self.n_action_samples = n_action_samples
+        self.n_target_samples = n_target_samples
         self.baseline = baseline
         if _init_setup_model:
             self._setup_model()
@@ -182,6 +185,8 @@ class DSPG(MaxEntAlgorithm):
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
         check_count(self.n_action_samples, "n_action_samples")
+        if self.n_target_samples is not None:
+            check_count(self.n_target_samples, "n_target_samples")
         if self.baseline not in BASELINES:
             raise ValueError(f"baseline={self.baseline!r} is not one of {BASELINES}")
         if self.baseline == "loo" and self.n_action_samples < 2:
@@ -198,7 +203,7 @@ class DSPG(MaxEntAlgorithm):
         return [*super()._target_pairs(), *([] if self.actor_target is None else [(self.actor, self.actor_target)])]
 
     def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
-        next_actions = self.actor.draw_noise(batch_size, self.n_action_samples)
+        next_actions = self.actor.draw_noise(batch_size, self.n_target_samples or self.n_action_samples)
         return UpdateNoise(next_actions, self.actor.draw_noise(batch_size, self.n_action_samples) if update_actor else None)
 
     def _next_samples(self, next_observations: PyTorchObs, noise: th.Tensor) -> ActionSamples:

@@ -12,10 +12,10 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_maxent.common.compilation import store
-from sb3_maxent.common.critics import batch_size_of
 from sb3_maxent.common.distributions import Categorical, draw_noise
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.layers import NarrowLinear, add_linear, chunk_size, make_trunk, per_sample
+from sb3_maxent.common.observations import batch_size_of
 from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples, ValueNoise
 from sb3_maxent.functional import mixture_proposal, uniform_proposal

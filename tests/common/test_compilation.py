@@ -45,11 +45,19 @@ VARIANTS = {
             "policy_kwargs": {**LATE, "batch_norm": True, "unit_norm": True},
         },
     ),
-    "normalised, early action": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": {**EARLY, "batch_norm": True}}),
+    "normalised, early action": (
+        DSPG,
+        "Pendulum-v1",
+        {
+            "n_action_samples": 8,
+            "n_target_samples": 1,
+            "policy_kwargs": {**EARLY, "batch_norm": True, "target_critic": False},
+        },
+    ),
     "normalised particles": (
         SoftQLearning,
         "Pendulum-v1",
-        {**PARTICLES, "policy_kwargs": {**LATE, "batch_norm": True, "unit_norm": True}},
+        {**PARTICLES, "policy_kwargs": {**LATE, "batch_norm": True, "unit_norm": True, "target_critic": False}},
     ),
     "gSDE": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": LATE, "use_sde": True}),
     "particles": (SoftQLearning, "Pendulum-v1", {**PARTICLES, "policy_kwargs": LATE}),

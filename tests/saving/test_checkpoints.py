@@ -63,7 +63,7 @@ class OutOfReach(Simulator):
         return super().step(action)
 
 
-NORMALISED = {"net_arch": [16, 16], "batch_norm": True, "unit_norm": True}
+NORMALISED = {"net_arch": [16, 16], "batch_norm": True, "unit_norm": True, "target_critic": False}
 # Algorithm, arguments, environment
 CASES = {
     "DSPG, two normalised environments": (DSPG, {**DSPG_SMALL, "learning_rate": lambda progress: 1e-3 * progress}, pendulums),
