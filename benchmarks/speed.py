@@ -2,7 +2,8 @@
 Cost of one update, and of a step of ``learn()``, beside SB3, sb3-contrib and, where it is installed, SBX.
 
 Every round measures every algorithm once, so that a machine that slows down slows all of them; a ratio is the median over the
-rounds of the ratios to SB3's SAC of the same width within a round. Times are processor times of one thread.
+rounds of the ratios to SB3's SAC of the same width within a round. Times are processor times of one thread. Each processor
+has its own table, named by it: ratios of one do not hold for another.
 
     pip install sb3_contrib sbx-rl  # the latter brings JAX
     python benchmarks/speed.py
@@ -13,6 +14,7 @@ import csv
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -42,7 +44,9 @@ SAMPLES = (1, 4, 16, 64, 256)
 # Width of two hidden layers: states per update, and critics of our algorithms; as in SB3's SAC, and as in the paper of DSPG.
 # The others have the critics that they have: SAC, TD3, CrossQ and TQC two, DDPG one
 SIZES = {256: (256, 2), 512: (100, 1)}
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "speed"
+# Normalised networks, see networks.md: with target networks, and without them and one action in the critic target
+NORMALISED = {"action_layer": 0, "batch_norm": True, "unit_norm": True}
 
 Maker = Callable[[], OffPolicyAlgorithm]
 
@@ -62,6 +66,22 @@ def dspg(width: int, n_samples: int, **kwargs) -> Maker:
     return lambda: make(DSPG, width, policy_kwargs=policy_kwargs, **arguments)
 
 
+def compiled_sac(width: int) -> Maker:
+    """
+    :param width: Width of the hidden layers
+    :return: How to make SB3's SAC with what a user can compile from outside: each network by itself
+    """
+
+    def maker() -> OffPolicyAlgorithm:
+        model = make(SAC, width, batch_size=SIZES[width][0])
+        model.actor.action_log_prob = th.compile(model.actor.action_log_prob)
+        model.critic.compile()
+        model.critic_target.compile()
+        return model
+
+    return maker
+
+
 def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
     """
     :param width: Width of the hidden layers
@@ -72,6 +92,7 @@ def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
     baselines = {"SAC": SAC, "DDPG": DDPG, "TD3": TD3, "TQC": TQC, "CrossQ": CrossQ}
     for name, algorithm in baselines.items():
         makers[name, None] = lambda algorithm=algorithm: make(algorithm, width, batch_size=batch_size)
+    makers["SAC, compiled networks", None] = compiled_sac(width)
     try:
         import sbx
     except ImportError:
@@ -87,6 +108,11 @@ def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
     bfloat16 = {"policy_kwargs": {"action_layer": 0, "evaluation_precision": "bfloat16"}}
     makers["DSPG concatenating, bfloat16", 64] = dspg(width, 64, **bfloat16)
     makers["DSPG concatenating compiled, bfloat16", 64] = dspg(width, 64, compile=True, **bfloat16)
+    for n_samples in (4, 8, 16):
+        delayed = {"compile": True, "policy_delay": 2, "norm_reward": True}
+        makers["DSPG normalised compiled", n_samples] = dspg(width, n_samples, policy_kwargs=dict(NORMALISED), **delayed)
+        no_target = {"policy_kwargs": {**NORMALISED, "target_critic": False}, "n_target_samples": 1}
+        makers["DSPG normalised, no target, compiled", n_samples] = dspg(width, n_samples, **no_target, **delayed)
     for name, compile in (("SoftQLearning", False), ("SoftQLearning compiled", True)):
         arguments = {"batch_size": batch_size, "ent_coef": 0.1, "compile": compile, "policy_kwargs": {"n_critics": n_critics}}
         makers[name, None] = lambda arguments=arguments: make(SoftQLearning, width, **arguments)
@@ -254,12 +280,14 @@ def main() -> None:
     arguments = parser.parse_args()
     th.set_num_threads(1)
     rows, summary = measure(arguments.rounds)
-    with open(arguments.output / "speed.csv", "w", newline="") as file:
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"\W+", "-", summary["processor"]).strip("-").lower()
+    with open(arguments.output / f"{name}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    (arguments.output / "speed.json").write_text(json.dumps(summary, indent=1) + "\n")
-    plot(rows, arguments.output / "speed.png")
+    (arguments.output / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
+    plot(rows, arguments.output / f"{name}.png")
     for row in rows:
         print(f"{row['width']:4d}  {row['name']:30s} {row['samples'] or '':>4}  {row['ms']:8.2f} ms  {row['ratio']:6.2f}")
     print(json.dumps(summary, indent=1))
