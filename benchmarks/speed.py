@@ -7,6 +7,8 @@ has its own table, named by it: ratios of one do not hold for another.
 
     pip install sb3_contrib sbx-rl  # the latter brings JAX
     python benchmarks/speed.py
+
+With ``--device cuda`` networks are on the GPU, and times are those of a clock.
 """
 
 import argparse
@@ -48,11 +50,16 @@ RESULTS = Path(__file__).parent / "results" / "speed"
 # Normalised networks, see networks.md: with target networks, and without them and one action in the critic target
 NORMALISED = {"action_layer": 0, "batch_norm": True, "unit_norm": True}
 
+# Where the networks are, see ``--device``
+DEVICE = "cpu"
+
 Maker = Callable[[], OffPolicyAlgorithm]
 
 
 def make(algorithm: type, width: int, **kwargs) -> OffPolicyAlgorithm:
     policy_kwargs = {"net_arch": [width, width], **kwargs.pop("policy_kwargs", {})}
+    # SBX has its own devices
+    kwargs = kwargs if algorithm.__module__.startswith("sbx") else {"device": DEVICE, **kwargs}
     model = algorithm("MlpPolicy", ENV, learning_starts=300, buffer_size=10_000, seed=0, policy_kwargs=policy_kwargs, **kwargs)
     return model.learn(301)
 
@@ -120,9 +127,15 @@ def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
 
 
 def processor_time(function: Callable[[], object]) -> float:
-    start = time.process_time()
+    if DEVICE == "cpu":
+        start = time.process_time()
+        function()
+        return time.process_time() - start
+    # The processor does not know when a GPU has finished
+    start = time.perf_counter()
     function()
-    return time.process_time() - start
+    th.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def interleaved(measured: dict, n_rounds: int, reference: Hashable = ("SAC", None)) -> dict:
@@ -190,7 +203,7 @@ from stable_baselines3 import SAC
 from sb3_maxent import DSPG
 th.set_num_threads(1)
 algorithm, kwargs = (SAC, {}) if sys.argv[1] == "SAC" else (DSPG, {"compile": sys.argv[1] == "DSPG compiled"})
-model = algorithm("MlpPolicy", "%s", **kwargs).learn(100)
+model = algorithm("MlpPolicy", "%s", device="cpu", **kwargs).learn(100)
 start = time.perf_counter()
 model.learn(2, reset_num_timesteps=False)
 seconds = time.perf_counter() - start
@@ -218,7 +231,7 @@ def peak() -> float:
     """
     :return: Largest rate of a float32 matrix product in GFLOP/s
     """
-    matrix = th.randn(2048, 2048)
+    matrix = th.randn(2048, 2048, device=DEVICE)
     return 2 * 2048**3 / min(processor_time(lambda: matrix @ matrix) for _ in range(5)) / 1e9
 
 
@@ -238,6 +251,8 @@ def plot(rows: list[dict], path: Path) -> None:
 
 
 def processor() -> str:
+    if DEVICE == "cuda":
+        return th.cuda.get_device_name()
     try:
         return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     except (OSError, StopIteration):
@@ -277,7 +292,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
+    global DEVICE
+    DEVICE = arguments.device
     th.set_num_threads(1)
     rows, summary = measure(arguments.rounds)
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,9 @@
 import os
+import sys
 
 # Before torch looks for one: small networks are faster on the CPU, and the tests compare with tensors there
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+if "gpu" not in sys.argv:
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # Where git does not look
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".pytest_cache/hypothesis")
 
