@@ -102,11 +102,11 @@ not_counts = junk | st.booleans() | st.sampled_from([NAN, INF, -INF]) | st.integ
 not_flags = junk | st.sampled_from([2, "True"])
 not_fractions = not_numbers | st.floats(1.0, 1e6, exclude_min=True) | st.floats(-1e6, 0.0, exclude_max=True)
 not_rates = st.sampled_from(
-    [-1e-3, NAN, INF, -INF, 1e39, HUGE, "", "lin_", "lin_-1", "x", [1], True, lambda p: None, lambda p: -p]
+    [-1e-3, NAN, INF, -INF, 1e39, HUGE, "", "lin_", "lin_-1", "log_1", "x", [1], True, lambda p: None, lambda p: -p]
 )
 rates = st.one_of(
     *(st.floats(0, 1e-2), st.floats(0, 1.0), st.floats(0, 1e38)),
-    st.sampled_from([0, 1, "1e-3", "lin_1e-3", "lin_1_0.1", lambda progress: 1e-3 * progress, np.float32(1e-3)]),
+    st.sampled_from([0, 1, "1e-3", "lin_1e-3", "log_1_0.1_0.5", lambda progress: 1e-3 * progress, np.float32(1e-3)]),
 )
 noises = st.builds(NormalActionNoise, st.just(np.zeros(2)), st.floats(0, 100).map(lambda sigma: sigma * np.ones(2)))
 not_noises = st.sampled_from(
@@ -182,7 +182,7 @@ ARGUMENTS = {
     "SoftQLearning": {
         **SHARED,
         "ent_coef": (
-            st.sampled_from(["1", "lin_1_0.1", 1, lambda progress: 1.0 + progress]) | st.floats(1.2e-38, 1e38),
+            st.sampled_from(["1", "lin_1_0.1", "log_1_0.1", 1, lambda progress: 1.0 + progress]) | st.floats(1.2e-38, 1e38),
             st.sampled_from([0, -1, NAN, INF, HUGE, 1e-40, "", "auto", "auto_1", "lin_1", None, [1], lambda p: p]),
         ),
         "target_entropy": (
@@ -193,6 +193,10 @@ ARGUMENTS = {
         "n_value_samples": (st.integers(1, 5), not_counts),
         "value_proposal": (st.sampled_from(["mixture", "uniform"]), not_numbers),
         "particle_space": (st.sampled_from(["pre_tanh", "reference"]), not_numbers),
+        "noise_set_size": (
+            st.sampled_from([None, 1, 32, "lin_32_1", "log_8_1_0.5", lambda progress: 1.0 + progress]),
+            st.sampled_from([0, -1, 33, NAN, INF, "", "lin_32", "x", [1], True]),
+        ),
         "policy": (
             st.sampled_from(["MlpPolicy", SoftQMlpPolicy]),
             st.sampled_from(["Mlp", None, 1, SACPolicy, DSPGCnnPolicy, nn.Module]),

@@ -57,7 +57,7 @@ ARGUMENTS = (
 )
 OWN_ARGUMENTS = {
     "DSPG": ("n_action_samples", "baseline"),
-    "SoftQLearning": ("n_particles", "n_value_samples", "value_proposal", "particle_space"),
+    "SoftQLearning": ("n_particles", "n_value_samples", "value_proposal", "particle_space", "noise_set_size"),
 }
 
 

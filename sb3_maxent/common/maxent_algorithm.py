@@ -144,7 +144,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             if self._n_updates % self.target_update_interval == 0:
                 for update_target in target_updates:
                     update_target(self.tau)
-        self._tell_temperature()
+        self._tell_policy()
         self._log(metrics, gradient_steps)
 
     def _update(self, replay_data: ReplayData, noise: UpdateNoise, update_actor: bool = True) -> dict[str, th.Tensor]:

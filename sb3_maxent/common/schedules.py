@@ -5,7 +5,32 @@ from typing import Any
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 
-from sb3_maxent.common.checks import LARGEST
+from sb3_maxent.common.checks import LARGEST, SMALLEST
+
+
+class LogLinearSchedule:
+    """
+    Schedule whose logarithm is linear in the progress: it falls (or rises) by the same factor in equal times.
+
+    :param start: Value at the start, positive
+    :param end: Value at the end, positive
+    :param end_fraction: Fraction of training after which the end is reached, as in SB3's ``LinearSchedule``
+    """
+
+    def __init__(self, start: float, end: float, end_fraction: float = 1.0):
+        self.start, self.end, self.end_fraction = start, end, end_fraction
+
+    def __call__(self, progress_remaining: float) -> float:
+        """
+        :param progress_remaining: Remaining progress of training, from 1 to 0
+        :return: The value
+        """
+        share = (1 - progress_remaining) / self.end_fraction
+        # The end itself, not what rounding makes of it
+        return self.end if share >= 1 else self.start * (self.end / self.start) ** share
+
+    def __repr__(self) -> str:
+        return f"LogLinearSchedule(start={self.start}, end={self.end}, end_fraction={self.end_fraction})"
 
 
 def make_schedule(value: float | str | Schedule, name: str) -> FloatSchedule:
@@ -14,25 +39,34 @@ def make_schedule(value: float | str | Schedule, name: str) -> FloatSchedule:
 
     RL Zoo converts strings such as ``"lin_3e-4"`` for ``learning_rate`` only, so this does it for our own arguments.
 
-    :param value: A number, a function of the remaining progress (from 1 to 0), ``"lin_x"``, linearly from x to zero, or
-        ``"lin_x_y"``, linearly from x to y. A number in a string is accepted too: YAML reads ``3e-4`` as one.
+    :param value: A number, a function of the remaining progress (from 1 to 0), ``"lin_x"``, linearly from x to zero,
+        ``"lin_x_y"``, linearly from x to y, or ``"log_x_y"``, from x to y by equal factors in equal times. A third number is
+        the fraction of training after which y is reached: ``"log_0.1_0.001_0.2"``. A number in a string is accepted too: YAML
+        reads ``3e-4`` as one.
     :param name: Name of the argument, for the message
     :return: The schedule
     :raises ValueError: If it is no schedule, or is a function that gives no number >= 0 at the start or at the end
     """
-    linear = isinstance(value, str) and value.startswith("lin_")
+    kind = value[:4] if isinstance(value, str) and value.startswith(("lin_", "log_")) else ""
     # An error that the function itself raises is not caught
-    texts: list[Any] = [value(1.0), value(0.0)] if callable(value) else str(value).removeprefix("lin_").split("_")
+    texts: list[Any] = [value(1.0), value(0.0)] if callable(value) else str(value).removeprefix(kind).split("_")
     try:
         numbers = [float(text) for text in texts]
     except (TypeError, ValueError):
         numbers = []
-    n_numbers = 2 if linear or callable(value) else 1
-    if not 1 <= len(numbers) <= n_numbers or not all(0.0 <= number <= LARGEST for number in numbers):
+    if not _is_allowed(numbers, kind, callable(value)):
         raise ValueError(
-            f"{name}={value!r} is not a schedule: give a number >= 0, a function of the remaining progress, 'lin_x' "
-            "or 'lin_x_y'"
+            f"{name}={value!r} is not a schedule: give a number >= 0, a function of the remaining progress, 'lin_x', "
+            "'lin_x_y', or 'log_x_y' with positive numbers; 'lin_x_y_f' and 'log_x_y_f' end after the fraction f of training"
         )
-    if linear:
-        value = LinearSchedule(numbers[0], [*numbers, 0.0][1], 1.0)
+    if kind:
+        start, end, end_fraction = (*numbers, *(0.0, 1.0)[len(numbers) - 1 :])
+        value = (LinearSchedule if kind == "lin_" else LogLinearSchedule)(start, end, end_fraction)
     return FloatSchedule(value if callable(value) else numbers[0])
+
+
+def _is_allowed(numbers: list[float], kind: str, is_function: bool) -> bool:
+    n_numbers = {"": (2,) if is_function else (1,), "lin_": (1, 2, 3), "log_": (2, 3)}[kind]
+    low = SMALLEST if kind == "log_" else 0.0
+    in_range = all(low <= number <= LARGEST for number in numbers[:2]) and all(0.0 < number <= 1.0 for number in numbers[2:])
+    return len(numbers) in n_numbers and in_range

@@ -109,7 +109,8 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, FloatSchedul
     except ValueError:
         schedule = None
     # A learned coefficient cannot follow a schedule
-    if schedule is None or (learned and (schedule(1.0) < SMALLEST or "lin_" in str(ent_coef))):
+    is_scheduled = str(value).startswith(("lin_", "log_"))
+    if schedule is None or (learned and (schedule(1.0) < SMALLEST or is_scheduled)):
         raise ValueError(
             f"ent_coef={ent_coef!r}: give a number >= 0, a schedule, 'auto', or 'auto_x' with an initial value x > 0"
         )

@@ -1,18 +1,23 @@
 """An off-policy algorithm with a temperature and a scale of rewards: SB3's names, and how they are saved and loaded."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, Schedule, TensorDict
 
 from sb3_maxent.common.checked_algorithm import CheckedOffPolicyAlgorithm
 from sb3_maxent.common.checks import check_flag
+from sb3_maxent.common.loading import ModelFile
 from sb3_maxent.common.reward_scale import RewardScale
+from sb3_maxent.common.starting import start_from
 from sb3_maxent.common.temperature import Temperature, parse_target_entropy
 from sb3_maxent.common.types import ReplayData
+
+SelfTemperedAlgorithm = TypeVar("SelfTemperedAlgorithm", bound="TemperedAlgorithm")
 
 
 class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
@@ -31,6 +36,9 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     :param kwargs: Keyword arguments of SB3's ``OffPolicyAlgorithm``
     :raises ValueError: If an argument has no meaning
     """
+
+    # Whether the policy takes the first steps too, which are random otherwise
+    acts_from_start: bool = False
 
     def __init__(
         self,
@@ -54,7 +62,7 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         self.target_entropy = parse_target_entropy(self.target_entropy, self.action_space)
         self.temperature = Temperature(self.ent_coef, self.device)
         super()._setup_model()
-        self._tell_temperature()
+        self._tell_policy()
 
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
@@ -96,10 +104,36 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         self.temperature.assign(value)
         # For a model that is saved and loaded
         self.ent_coef = float(value)
-        self._tell_temperature()
+        self._tell_policy()
 
-    def _tell_temperature(self) -> None:
-        """Give the policy the entropy coefficient that has changed, if it acts by it"""
+    def _tell_policy(self) -> None:
+        """Give the policy what it acts by and what training changes, as an entropy coefficient"""
+
+    def start_from(
+        self: SelfTemperedAlgorithm, source: "TemperedAlgorithm | ModelFile", take_ent_coef: bool = False
+    ) -> SelfTemperedAlgorithm:
+        """
+        Start a new task with the critic and the policy of a trained model. Call it on a new model, before ``learn``.
+
+        The networks act exactly as those of the other model, with their running statistics (batch normalisation, and the scale
+        of ``norm_reward``). Target networks equal the networks that they follow. Replay buffer and optimizers stay empty.
+        Until ``learning_starts`` the policy acts, instead of uniform random actions. All arguments are those of this model.
+
+        :param source: Trained model of the same algorithm, spaces and networks, or the file of one
+        :param take_ent_coef: Whether to take over its entropy coefficient as it is now: as the initial value where this model
+            learns its own, otherwise as a fixed one. By default the coefficient starts as ``ent_coef`` of this model says
+        :return: This model
+        :raises ValueError: If something does not fit, or this model has learned already. Then nothing has changed
+        :raises FileNotFoundError: If there is no such file
+        """
+        start_from(self, source, take_ent_coef)
+        self.acts_from_start = True
+        return self
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return super()._sample_action(0 if self.acts_from_start else learning_starts, action_noise, n_envs)
 
     def set_parameters(
         self, load_path_or_dict: str | TensorDict, exact_match: bool = True, device: th.device | str = "auto"
@@ -118,7 +152,7 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         ent_coef = self.ent_coef_tensor.clone()
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.ent_coef_tensor.copy_(ent_coef)
-        self._tell_temperature()
+        self._tell_policy()
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "temperature"]
@@ -130,4 +164,4 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         if "ent_coef" in changed:
             # SB3 has restored the saved one
             self.temperature.restart(self._current_progress_remaining)
-        self._tell_temperature()
+        self._tell_policy()

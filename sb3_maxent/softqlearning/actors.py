@@ -1,6 +1,5 @@
-"""Actors of Soft Q-learning: a network that turns noise into actions of a box, and the softmax of discrete actions."""
+"""Actor of Soft Q-learning for boxes: a network that turns noise into actions."""
 
-import math
 from typing import Any
 
 import torch as th
@@ -12,31 +11,17 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_maxent.common.compilation import store
-from sb3_maxent.common.distributions import Categorical, draw_noise
-from sb3_maxent.common.errors import finite
+from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.layers import NarrowLinear, add_linear, chunk_size, make_trunk, per_sample
 from sb3_maxent.common.observations import batch_size_of
 from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples, ValueNoise
 from sb3_maxent.functional import mixture_proposal, uniform_proposal
+from sb3_maxent.softqlearning.softmax_actor import check_random
 
 VALUE_PROPOSALS = ("mixture", "uniform")
-# Actions among which ``deterministic=True`` chooses
+# Actions among which ``deterministic=True`` chooses, and the largest set of noise to act with
 N_CANDIDATES = 32
-
-
-def check_random(deterministic: bool) -> None:
-    """
-    Refuse to act deterministically without the critic.
-
-    :param deterministic: Whether a deterministic action is asked for
-    :raises ValueError: If it is
-    """
-    if deterministic:
-        raise ValueError(
-            "deterministic=True chooses the action by its Q-value, which the actor does not know: call "
-            "model.predict(observation, deterministic=True) or policy(observation, deterministic=True)"
-        )
 
 
 class Actor(SampledActor, BasePolicy):
@@ -64,6 +49,8 @@ class Actor(SampledActor, BasePolicy):
 
     is_exact = False
     deterministic_noise: th.Tensor
+    # It acts with the first vectors of ``deterministic_noise``, ``None`` for fresh noise
+    noise_set_size: int | None = None
 
     def __init__(
         self,
@@ -176,6 +163,12 @@ class Actor(SampledActor, BasePolicy):
     def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
         return th.tanh(self.pre_tanh(obs, noise))
 
+    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
+        if self.noise_set_size is None:
+            return super().sample_actions(obs, n_samples)
+        numbers = th.randint(self.noise_set_size, (batch_size_of(obs), n_samples), device=self.device)
+        return self.actions_from_noise(obs, self.deterministic_noise[numbers])
+
     def draw_value_noise(self, batch_size: int, n_samples: int) -> ValueNoise:
         """
         Draw the noise of the soft value.
@@ -219,82 +212,3 @@ class Actor(SampledActor, BasePolicy):
         data = super()._get_constructor_parameters()
         names = ("net_arch", "features_extractor", "features_dim", "activation_fn", "noise_layer", "batch_norm")
         return {**data, **{name: getattr(self, name) for name in names}}
-
-
-class SoftmaxActor(SampledActor):
-    r"""
-    Policy of discrete actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)` over all joint actions. It has no parameters.
-
-    Paper: https://arxiv.org/abs/1702.08165 (equation 6)
-
-    :param policy: Policy with the critic and the temperature
-    """
-
-    is_exact = True
-    noise_dim = 1
-    optimizer = None
-    features_extractor = None
-
-    def __init__(self, policy: Any):
-        self.policy = policy
-
-    @property
-    def device(self) -> th.device:  # type: ignore[override]
-        """Device of the critic"""
-        return self.policy.device
-
-    def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
-        """
-        Draw the noise of several actions per state.
-
-        :param batch_size: Number of states
-        :param n_samples: Number of actions per state
-        :return: Uniform noise in [0, 1), shape (batch, samples, 1)
-        """
-        return draw_noise(th.rand, batch_size, n_samples, self.noise_dim, self.device)
-
-    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
-        critic = self.policy.critic
-        q_values = finite(critic.q_values(critic.embed(obs), self.candidates(obs)), "Q-value")  # (batch, actions)
-        numbers = Categorical(q_values / self.policy.ent_coef).sample(noise)  # (batch, samples), eq. 6
-        return critic.actions_of(numbers)
-
-    def candidates(self, obs: PyTorchObs) -> th.Tensor:
-        """
-        All actions.
-
-        :param obs: Observations, shape (batch, ...)
-        :return: Numbers of actions, shape (batch, actions), or choices, shape (batch, actions, action)
-        """
-        return self.policy.critic.all_actions(batch_size_of(obs))
-
-    def value_samples(self, obs: PyTorchObs, noise: Any, proposal: str) -> ActionSamples:
-        """
-        Every action once, from which the soft value is exact.
-
-        :param obs: Observations, shape (batch, ...)
-        :param noise: Not used
-        :param proposal: Not used
-        :return: All actions, and the logarithm of one over their number, shape (batch, actions)
-        """
-        actions = self.candidates(obs)  # (batch, actions) or (batch, actions, action)
-        return ActionSamples(actions, th.full(actions.shape[:2], -math.log(actions.shape[1]), device=actions.device))
-
-    def __call__(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        """
-        Act.
-
-        :param obs: Observations, shape (batch, ...)
-        :param deterministic: Must be ``False``
-        :return: Numbers of actions, shape (batch,), or choices, shape (batch, action)
-        :raises ValueError: For a deterministic action
-        """
-        check_random(deterministic)
-        return self.sample_actions(obs, 1).squeeze(1)
-
-    def set_training_mode(self, mode: bool) -> None:
-        """
-        Do nothing: there is no network.
-
-        :param mode: Not used
-        """

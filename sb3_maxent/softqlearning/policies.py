@@ -9,7 +9,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.policies import MaxEntPolicy
-from sb3_maxent.softqlearning.actors import Actor, SoftmaxActor
+from sb3_maxent.softqlearning.actors import Actor
+from sb3_maxent.softqlearning.softmax_actor import SoftmaxActor
 
 
 class SoftQLearningPolicy(MaxEntPolicy):

@@ -23,7 +23,8 @@ from sb3_maxent.functional import (
     soft_value_importance,
     stein_variational_gradient,
 )
-from sb3_maxent.softqlearning.actors import VALUE_PROPOSALS
+from sb3_maxent.softqlearning.actors import N_CANDIDATES, VALUE_PROPOSALS
+from sb3_maxent.softqlearning.noise_set import size_of_noise_set
 from sb3_maxent.softqlearning.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SoftQLearningPolicy
 
 PARTICLE_SPACES = ("pre_tanh", "reference")
@@ -84,6 +85,8 @@ class SoftQLearning(MaxEntAlgorithm):
     :param value_proposal: ``"mixture"`` draws these actions near those of the sampling network. ``"uniform"`` draws them from
         the whole box, as the reference implementations do, and misses narrow peaks in many dimensions
     :param particle_space: ``"pre_tanh"``, or ``"reference"`` for the published form, which samples the wrong density
+    :param noise_set_size: Size of a fixed set of noise that the policy acts with, 1 for a deterministic policy; at most 32. A
+        number or a schedule, such as ``"lin_32_1_0.1"`` to fine-tune. ``None`` draws fresh noise, as training always does
     :param max_grad_norm: Largest norm of the sampling network's gradient, ``None`` not to clip
     :param policy_delay: Number of updates of the critic for each one of the sampling network, or of a learned temperature
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
@@ -141,6 +144,7 @@ class SoftQLearning(MaxEntAlgorithm):
         n_value_samples: int = 32,
         value_proposal: str = "mixture",
         particle_space: str = "pre_tanh",
+        noise_set_size: float | str | Schedule | None = None,
         max_grad_norm: float | None = None,
         policy_delay: int = 1,
         norm_reward: bool = False,
@@ -189,6 +193,7 @@ class SoftQLearning(MaxEntAlgorithm):
         self.n_value_samples = n_value_samples
         self.value_proposal = value_proposal
         self.particle_space = particle_space
+        self.noise_set_size = noise_set_size
         if _init_setup_model:
             self._setup_model()
 
@@ -205,6 +210,7 @@ class SoftQLearning(MaxEntAlgorithm):
         if self.n_particles < 4 or self.n_particles % 2 == 1:
             raise ValueError(f"n_particles={self.n_particles}: give an even number >= 4, half of the particles are fixed")
         check_count(self.n_value_samples, "n_value_samples")
+        self._current_noise_set_size()
         for name, allowed in (("value_proposal", VALUE_PROPOSALS), ("particle_space", PARTICLE_SPACES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
@@ -225,8 +231,12 @@ class SoftQLearning(MaxEntAlgorithm):
                 "'lin_1_0.1'"
             )
 
-    def _tell_temperature(self) -> None:
+    def _current_noise_set_size(self) -> int | None:
+        return size_of_noise_set(self.noise_set_size, self.action_space, self._current_progress_remaining, N_CANDIDATES)
+
+    def _tell_policy(self) -> None:
         self.policy.ent_coef.copy_(self.temperature.value.reshape(()))
+        self.policy.actor.noise_set_size = self._current_noise_set_size()
 
     def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
         if self.actor.is_exact:

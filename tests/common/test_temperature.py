@@ -29,7 +29,19 @@ def test_ent_coef(ent_coef, expected):
 @pytest.mark.parametrize(
     "ent_coef",
     [
-        *("atuo", "auto_", "auto_0", "auto_-1", "auto-0.1", "autox", "auto_lin_1", "auto_lin_1_0.5", "lin_x"),
+        *(
+            "atuo",
+            "auto_",
+            "auto_0",
+            "auto_-1",
+            "auto-0.1",
+            "autox",
+            "auto_lin_1",
+            "auto_lin_1_0.5",
+            "lin_x",
+            "auto_log_1_0.5",
+            "log_0.1",
+        ),
         *(-0.1, float("nan"), float("inf"), None),
     ],
 )

@@ -11,8 +11,8 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_maxent import SoftQLearning
 from sb3_maxent.functional import mixed_space_score, pre_tanh_score, stein_variational_gradient
-from sb3_maxent.softqlearning.actors import SoftmaxActor
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
+from sb3_maxent.softqlearning.softmax_actor import SoftmaxActor
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
 from tests.gradients import descend, moved, next_value

@@ -1,0 +1,32 @@
+"""A finite set of noise, from which the sampling network acts while its policy becomes deterministic."""
+
+import math
+
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import Schedule
+
+from sb3_maxent.common.schedules import make_schedule
+
+
+def size_of_noise_set(
+    value: float | str | Schedule | None, action_space: spaces.Space, progress_remaining: float, largest: int
+) -> int | None:
+    """
+    Number of noise vectors that the policy acts with at the moment.
+
+    :param value: A number, a schedule, or ``None`` for fresh noise
+    :param action_space: Action space
+    :param progress_remaining: Remaining progress of training, from 1 to 0
+    :param largest: Largest size
+    :return: Size of the set, rounded up, or ``None``
+    :raises ValueError: If it is not between 1 and the largest, or the actions are discrete
+    """
+    if value is None:
+        return None
+    if not isinstance(action_space, spaces.Box):
+        raise ValueError(f"noise_set_size={value!r}: {type(action_space).__name__} actions need no noise, leave it out")
+    schedule = make_schedule(value, "noise_set_size")
+    if not 1 <= min(schedule(1.0), schedule(0.0)) <= max(schedule(1.0), schedule(0.0)) <= largest:
+        raise ValueError(f"noise_set_size={value!r}: give None, or a number or schedule from 1 to {largest}")
+    # Without what rounding adds to an integer
+    return math.ceil(schedule(progress_remaining) - 1e-6)
