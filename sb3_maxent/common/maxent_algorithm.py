@@ -296,5 +296,5 @@ class MaxEntAlgorithm(TemperedAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, variables = super()._get_torch_save_params()
-        optimizers = ["critic.optimizer", *([] if self.actor.optimizer is None else ["actor.optimizer"])]
+        optimizers = [f"{name}.optimizer" for name in ("critic", "actor") if getattr(self, name).optimizer is not None]
         return ["policy", *optimizers, *state_dicts], variables

@@ -8,8 +8,10 @@ Batch first, samples second. The dimensions named in docstrings and in :func:`ch
 - ``fixed``, ``updated``: particles per state
 - ``action``: components of one flattened action
 - ``actions``: all actions of a ``Discrete`` space
+- ``parts``: tasks whose Q-functions are composed
 """
 
+from sb3_maxent.functional.composition import composed_q_values, policy_conflict
 from sb3_maxent.functional.policy_gradients import ent_coef_loss, score_function_loss, score_function_weights
 from sb3_maxent.functional.proposals import mixture_proposal, uniform_proposal
 from sb3_maxent.functional.shapes import check_shapes
@@ -25,6 +27,7 @@ from sb3_maxent.functional.values import critic_loss, expectation, soft_value, s
 
 __all__ = [
     "check_shapes",
+    "composed_q_values",
     "critic_loss",
     "ent_coef_loss",
     "expectation",
@@ -32,6 +35,7 @@ __all__ = [
     "median_bandwidth",
     "mixed_space_score",
     "mixture_proposal",
+    "policy_conflict",
     "pre_tanh_score",
     "rbf_kernel",
     "score_function_loss",

@@ -1,0 +1,263 @@
+"""Policy of several soft Q-functions together. It has no network of its own."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from sb3_maxent.common.critics import MultiActionCritic, batch_size_of
+from sb3_maxent.common.discrete import choices_of
+from sb3_maxent.common.distributions import Categorical
+from sb3_maxent.common.errors import finite
+from sb3_maxent.common.types import ActionSamples
+from sb3_maxent.functional import composed_q_values, mixture_proposal, policy_conflict
+from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
+from sb3_maxent.softqlearning.softmax_actor import SoftmaxActor, check_random
+
+# Actions of each policy that proposals are drawn around, and proposals of which one becomes the action
+N_CENTRES = 32
+N_PROPOSALS = 256
+
+
+class ComposedCritic(MultiActionCritic):
+    """
+    The Q-functions of several policies as one. It has no parameters of its own.
+
+    :param policy: Policy that is composed of the others
+    """
+
+    has_target = False
+    # Nothing is trained
+    optimizer = None  # type: ignore[assignment]
+
+    def __init__(self, policy: "ComposedPolicy"):
+        # Not that of the parent, which makes networks
+        BaseModel.__init__(self, policy.observation_space, policy.action_space)
+        # In a tuple: the policy is not a part of its critic
+        self.owner = (policy,)
+        self.choices = choices_of(policy.action_space)
+
+    @property
+    def policy(self) -> "ComposedPolicy":
+        """Policy that is composed of the others"""
+        return self.owner[0]
+
+    @property
+    def device(self) -> th.device:
+        """Device of the policies"""
+        return self.policy.weights.device
+
+    def embed(self, obs: PyTorchObs) -> list[Any]:
+        """
+        Embed the states once, for all actions of each state.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: The embedding of each critic
+        """
+        return [part.critic.embed(obs) for part in self.policy.parts]
+
+    def q_values_of_parts(self, embedding: list[Any], actions: th.Tensor) -> th.Tensor:
+        """
+        Q-values of each critic.
+
+        :param embedding: Embedding of the states
+        :param actions: Actions, as for ``predictions``
+        :return: Shape (parts, batch, samples)
+        """
+        pairs = zip(self.policy.parts, embedding, strict=True)
+        return th.stack([part.critic.q_values(embedded, actions) for part, embedded in pairs])
+
+    def predictions(self, embedding: list[Any], actions: th.Tensor) -> th.Tensor:
+        """
+        Evaluate the composed Q-function at several actions per state, as if it were one network.
+
+        :param embedding: Embedding of the states
+        :param actions: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers, shape (batch, samples)
+        :return: Shape (1, batch, samples)
+        """
+        return self.q_values(embedding, actions).unsqueeze(0)
+
+    def q_values(self, embedding: list[Any], actions: th.Tensor) -> th.Tensor:
+        values = self.q_values_of_parts(embedding, actions)  # (parts, batch, samples)
+        return composed_q_values(values, self.policy.ent_coefs, self.policy.weights, self.policy.mode)  # (batch, samples)
+
+
+class ResamplingActor:
+    """
+    Actor without a network: of proposals around the actions of several policies it takes one, by its importance weight.
+
+    :param policy: Policy with the others
+    """
+
+    is_exact = False
+    optimizer = None
+    features_extractor = None
+    noise_set_size = None
+
+    def __init__(self, policy: "ComposedPolicy"):
+        self.policy = policy
+
+    @property
+    def noise_dim(self) -> int:
+        """
+        There is no fixed number of components of noise.
+
+        :raises ValueError: Always
+        """
+        raise ValueError("a composed policy draws many actions and resamples one: export it with deterministic=True")
+
+    def value_samples(self, obs: PyTorchObs, noise: Any = None, proposal: str = "mixture") -> ActionSamples:
+        """
+        Actions near those of all policies.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Uniform noise in [0, 1), shape (batch, samples, 1 + action), drawn here if ``None``
+        :param proposal: Not used
+        :return: Actions, and their log density under the proposal
+        """
+        parts = self.policy.parts
+        centres = th.cat([part.actor.sample_actions(obs, N_CENTRES) for part in parts], dim=1)
+        if noise is None:
+            noise = th.rand(len(centres), N_PROPOSALS, 1 + centres.shape[2], device=centres.device)
+        return ActionSamples(*mixture_proposal(centres, noise))
+
+    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
+        """
+        Draw several actions per state, each of its own proposals.
+
+        :param obs: Observations, shape (batch, ...)
+        :param n_samples: Number of actions per state
+        :return: Actions in [-1, 1], shape (batch, samples, action)
+        """
+        embedding = self.policy.critic.embed(obs)
+        return th.cat([self._resample(obs, embedding) for _ in range(n_samples)], dim=1)
+
+    def _resample(self, obs: PyTorchObs, embedding: list[Any]) -> th.Tensor:
+        actions, log_proposal, _ = self.value_samples(obs)  # (batch, proposals, action), (batch, proposals)
+        q_values = finite(self.policy.critic.q_values(embedding, actions), "Q-value")  # (batch, proposals)
+        weights = Categorical(q_values / self.policy.ent_coef - log_proposal)
+        numbers = weights.sample(th.rand(len(actions), 1, 1, device=actions.device))  # (batch, 1)
+        return actions.gather(1, numbers.unsqueeze(2).expand(-1, -1, actions.shape[2]))  # (batch, 1, action)
+
+    def candidates(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        Actions among which ``deterministic=True`` chooses: those of each policy, and others around them from fixed noise.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Actions in [-1, 1], shape (batch, candidates, action)
+        """
+        centres = th.cat([part.actor.candidates(obs) for part in self.policy.parts], dim=1)
+        noise = self.policy.candidate_noise.expand(batch_size_of(obs), -1, -1)
+        return th.cat([centres, mixture_proposal(centres, noise)[0]], dim=1)
+
+    def __call__(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        """
+        Act.
+
+        :param obs: Observations, shape (batch, ...)
+        :param deterministic: Must be ``False``
+        :return: One random action per state in [-1, 1], shape (batch, action)
+        :raises ValueError: For a deterministic action
+        """
+        check_random(deterministic)
+        return self.sample_actions(obs, 1).squeeze(1)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        Do nothing: there is no network.
+
+        :param mode: Not used
+        """
+
+
+class ComposedPolicy(SoftQLearningPolicy):
+    """
+    Policy of several soft Q-functions together, see :func:`~sb3_maxent.softqlearning.composition.compose`.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param lr_schedule: Not used: nothing is trained
+    :param parts: Class and arguments of each policy
+    :param weights: Weight of each policy, with the sum 1
+    :param mode: ``"and"`` or ``"or"``
+    """
+
+    parts: Any
+    candidate_noise: th.Tensor
+    weights: th.Tensor
+    # What acts and what is evaluated
+    actor: Any
+    critic: ComposedCritic  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *,
+        parts: list[tuple[type[SoftQLearningPolicy], dict[str, Any]]],
+        weights: list[float],
+        mode: str,
+    ):
+        self.arguments: dict[str, Any] = {"parts": parts, "weights": weights, "mode": mode}
+        self.mode = mode
+        super().__init__(observation_space, action_space, lr_schedule)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.register_buffer("ent_coef", th.ones(()))
+        self.register_buffer("weights", th.tensor(self.arguments["weights"]))
+        spaces_of = self.observation_space, self.action_space
+        self.parts = nn.ModuleList(kind(*spaces_of, lr_schedule, **given) for kind, given in self.arguments["parts"])
+        self.critic = ComposedCritic(self)
+        self.critic_target = self.critic
+        if isinstance(self.action_space, spaces.Box):
+            n_components = int(np.prod(self.action_space.shape))
+            self.register_buffer("candidate_noise", th.rand(N_PROPOSALS, 1 + n_components))
+        self.actor = ResamplingActor(self) if isinstance(self.action_space, spaces.Box) else SoftmaxActor(self)
+        self.set_training_mode(False)
+
+    @property
+    def ent_coefs(self) -> th.Tensor:
+        """Entropy coefficient of each policy, shape (parts,)"""
+        return th.stack([part.ent_coef for part in self.parts])
+
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        Refuse to train.
+
+        :param mode: ``False``
+        :raises ValueError: For training
+        """
+        if mode:
+            raise ValueError("a composed policy does not learn, its Q-functions are those of other models: train these")
+        for part in self.parts:
+            part.set_training_mode(False)
+        self.training = False
+
+    def conflict(self, observation: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
+        """
+        How much the composed policies disagree in each state, see :func:`~sb3_maxent.functional.policy_conflict`. It is exact
+        for discrete actions, otherwise estimated from random actions.
+
+        :param observation: One observation or a batch, as for ``predict``
+        :return: Conflict in nats, shape (batch,), or a scalar for one observation
+        :raises ValueError: With ``"or"``, whose policies need not agree
+        """
+        if self.mode != "and":
+            raise ValueError(f"mode={self.mode!r}: only policies that are composed by 'and' must agree")
+        obs, vectorized = self.obs_to_tensor(observation)
+        with th.no_grad():
+            actions, log_proposal, _ = self.actor.value_samples(obs, None, "mixture")
+            q_values = self.critic.q_values_of_parts(self.critic.embed(obs), actions)  # (parts, batch, samples)
+            conflict = policy_conflict(finite(q_values, "Q-value"), log_proposal, self.ent_coefs, self.weights)
+        values = conflict.squeeze(1).cpu().numpy()
+        return values if vectorized else values[0]
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        names = ("observation_space", "action_space", "lr_schedule")
+        data = super()._get_constructor_parameters()
+        return {**{name: data[name] for name in names}, **self.arguments}
