@@ -1,0 +1,92 @@
+"""The swimmer with a finish line, a task of the Soft Q-learning paper."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
+
+from sb3_maxent.common.checks import check_number
+
+
+class FinishLineSwimmerEnv(SwimmerEnv):
+    r"""
+    ## Description
+
+    A snake of three links swims in the plane. Swimming forward and backward pays the same, until a finish line that lies
+    forward: behind it swimming forward pays more. An agent that keeps both options open finds the line. One that has settled
+    on swimming backward does not.
+
+    Paper: https://arxiv.org/abs/1702.08165 (section 5.2). The paper does not say where the line is and what it pays, and the
+    authors have published no code of it. These are choices of this package: the line at 2 m, which a good swimmer reaches in
+    less than a third of an episode; three times the reward for forward speed behind it; no reward for swimming backward there;
+    the swimmer of Gymnasium with its control cost and its start, in place of rllab's.
+
+    ## Action Space
+
+    A `Box(-1, 1, (2,), float32)`: the torques of the two joints, as in `Swimmer-v5`.
+
+    ## Observation Space
+
+    A `Box(-inf, inf, (10,), float64)`: that of `Swimmer-v5`, and the position in x and y first, on which the reward depends.
+
+    ## Rewards
+
+    $$r = |v_x| - 10^{-4} \|a\|^2 \text{ before the line}, \quad r = 3 \max(v_x, 0) - 10^{-4} \|a\|^2 \text{ behind it}$$
+
+    ## Starting State
+
+    That of `Swimmer-v5`: uniform noise of 0.1 in all positions and velocities, near the origin.
+
+    ## Episode End
+
+    Truncation: 500 steps.
+
+    `info["max_x"]` is the largest position in x of the episode so far.
+
+    ## Version History
+
+    * v0: Initial version
+
+    :param finish_line: Position of the line in x, in m
+    :param finish_weight: Reward for a forward speed of 1 m/s behind the line
+    :param kwargs: Arguments of Gymnasium's ``SwimmerEnv``
+    :raises ValueError: If an argument is no number in its range
+    """
+
+    def __init__(self, finish_line: float = 2.0, finish_weight: float = 3.0, **kwargs: Any):
+        check_number(finish_line, "finish_line")
+        check_number(finish_weight, "finish_weight")
+        self.finish_line, self.finish_weight, self.max_x = finish_line, finish_weight, -np.inf
+        super().__init__(exclude_current_positions_from_observation=False, **kwargs)
+        # As Gymnasium's wrappers make it again, for instance for another process
+        self._ezpickle_args = ()
+        self._ezpickle_kwargs = {"finish_line": finish_line, "finish_weight": finish_weight, **kwargs}
+        assert isinstance(self.observation_space, spaces.Box)
+
+    def reset_model(self) -> np.ndarray:
+        """
+        Start an episode.
+
+        :return: Observation, shape (10,)
+        """
+        observation = super().reset_model()
+        self.max_x = float(self.data.qpos[0])
+        return observation
+
+    def step(self, action: np.ndarray) -> Any:
+        """
+        Swim.
+
+        :param action: Torques, shape (2,)
+        :return: Observation, reward, False, False, and positions, speeds and parts of the reward
+        """
+        observation, reward, terminated, truncated, info = super().step(action)
+        self.max_x = max(self.max_x, float(info["x_position"]))
+        return observation, reward, terminated, truncated, {**info, "max_x": self.max_x}
+
+    def _get_rew(self, x_velocity: float, action: np.ndarray) -> tuple[float, dict[str, float]]:
+        behind = self.data.qpos[0] >= self.finish_line
+        forward = self.finish_weight * max(x_velocity, 0.0) if behind else abs(x_velocity)
+        cost = self.control_cost(action)
+        return float(forward - cost), {"reward_forward": float(forward), "reward_ctrl": -float(cost)}
