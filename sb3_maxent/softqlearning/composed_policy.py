@@ -9,10 +9,11 @@ from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sb3_maxent.common.critics import MultiActionCritic, batch_size_of
+from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.errors import finite
+from sb3_maxent.common.observations import batch_size_of
 from sb3_maxent.common.types import ActionSamples
 from sb3_maxent.functional import composed_q_values, mixture_proposal, policy_conflict
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy

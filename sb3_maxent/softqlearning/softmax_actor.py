@@ -6,9 +6,9 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
-from sb3_maxent.common.critics import batch_size_of
 from sb3_maxent.common.distributions import Categorical, draw_noise
 from sb3_maxent.common.errors import finite
+from sb3_maxent.common.observations import batch_size_of
 from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples
 
