@@ -154,7 +154,7 @@ BUFFERS = {
     "memory": {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     "HER": {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"n_sampled_goal": 2}},
 }
-EXPLORATION = {"policy": "", "noise": "", "gSDE": ""}
+EXPLORATION = {"policy": "", "noise": "", "gSDE": "", "mixture": ""}
 NETWORKS = {
     "late action": {},
     "early action": {"action_layer": 0, "n_critics": 1},
@@ -215,11 +215,13 @@ REFUSED: dict[str, Refused] = {
         **REFUSED_BY_SB3,
         **NO_NOISE,
         **{("gSDE", each): (ValueError, "can only be used with continuous actions") for each in FINITE},
+        **{("mixture", each): (ValueError, "n_components=3 has no effect without Box actions") for each in FINITE},
     },
     "SoftQLearning": {
         **REFUSED_BY_SB3,
         **NO_NOISE,
         ("gSDE",): (TypeError, "unexpected keyword argument 'use_sde'"),
+        ("mixture",): (TypeError, "unexpected keyword argument 'n_components'"),
         **{("shared", each): (ValueError, "there is nothing to share with") for each in FINITE},
     },
 }
@@ -314,5 +316,6 @@ def make_row_model(algorithm: str, row: Row, env: VecEnv, **further: Any) -> Any
         arguments["action_noise"] = NormalActionNoise(np.zeros(shape), np.full(shape, 0.1))
     elif row.exploration == "gSDE":
         arguments["use_sde"] = True
-    policy_kwargs = {"features_extractor_kwargs": extractor_kwargs, **NETWORKS[row.networks]}
+    heads = {"n_components": 3} if row.exploration == "mixture" else {}
+    policy_kwargs = {"features_extractor_kwargs": extractor_kwargs, **NETWORKS[row.networks], **heads}
     return make_model(algorithm, env, policy, policy_kwargs=policy_kwargs, **arguments)

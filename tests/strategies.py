@@ -234,6 +234,7 @@ POLICY_ARGUMENTS = {
     "DSPG": {
         **SHARED_POLICY,
         "std_head": (st.sampled_from(["log_std", "sigmoid"]), not_numbers),
+        "n_components": (st.integers(1, 4), not_counts),
         "target_actor": (st.booleans(), not_flags),
         "log_std_init": (st.floats(-80, 80), nothing),
         "use_expln": (st.booleans(), nothing),

@@ -58,6 +58,7 @@ CONFLICTS = (
     "optimize_memory_usage",
     "baseline='loo' needs at least two",
     "std_head='sigmoid' has no effect with use_sde",
+    r"n_components=\d has no meaning with use_sde",
     r"n_steps=\d has no effect on replay_buffer_class",
     # A function as features_extractor_class with normalize_images=False
     r"^issubclass\(\) arg 1 must be a class",

@@ -27,6 +27,16 @@ def draw_noise(
     return random(n_components, batch_size, n_samples, device=device).permute(1, 2, 0)
 
 
+def log_slope(samples: th.Tensor) -> th.Tensor:
+    r"""
+    Logarithm of the derivative of tanh, :math:`\log(1 - \tanh^2 u)`, without cancellation for any u.
+
+    :param samples: Values before the squash, any shape
+    :return: Logarithm, of the same shape
+    """
+    return 2 * (math.log(2) - samples - F.softplus(-2 * samples))
+
+
 class PolicyDistribution:
     """
     Base class of the policy distributions of DSPG. Gradients through samples are not needed.
@@ -75,8 +85,8 @@ class PolicyDistribution:
         Samples and weights whose weighted sum is the expectation over the distribution.
 
         :param noise: Noise of the actor, shape (batch, samples, noise)
-        :return: Samples, shape (batch, samples, ...), and their weights without gradient, shape (batch, samples), or ``None``
-            for the plain mean
+        :return: Samples, shape (batch, samples, ...), and their weights without gradient, shape (batch, samples), or,
+            in strata, (batch, strata, samples), see :func:`~sb3_maxent.functional.expectation`; ``None`` for the plain mean
         """
         return self.sample(noise), None
 
@@ -143,9 +153,7 @@ class SquashedGaussian(PolicyDistribution):
         mean, log_std = self.mean.unsqueeze(1), self.log_std.unsqueeze(1)  # (batch, 1, action)
         standardised = (samples - mean) * th.exp(-log_std)  # (batch, samples, action)
         log_normal = -0.5 * standardised.square() - log_std - 0.5 * math.log(2 * math.pi)
-        # log(1 - tanh(u)^2) without cancellation for any u
-        log_slope = 2 * (math.log(2) - samples - F.softplus(-2 * samples))
-        return (log_normal - log_slope).sum(dim=-1)  # (batch, samples)
+        return (log_normal - log_slope(samples)).sum(dim=-1)  # (batch, samples)
 
 
 class Categorical(PolicyDistribution):

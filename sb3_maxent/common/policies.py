@@ -190,6 +190,19 @@ class MaxEntPolicy(SACPolicy):
             action = np.rint(action)
         return np.minimum(np.maximum(action, box.low), box.high).astype(box.dtype)
 
+    def best_action(self, obs: PyTorchObs, candidates: th.Tensor) -> th.Tensor:
+        """
+        Choose by the Q-values.
+
+        :param obs: Observations, shape (batch, ...)
+        :param candidates: Actions, shape (batch, candidates, action), or numbers of actions, shape (batch, candidates)
+        :return: The action of largest Q-value in each state, shape (batch, action), or (batch,)
+        :raises NonFiniteError: If a Q-value is NaN or infinite
+        """
+        q_values = finite(self.critic.q_values(self.critic.embed(obs), candidates), "Q-value")  # (batch, candidates)
+        best = q_values.argmax(dim=1)  # (batch,)
+        return candidates[th.arange(best.shape[0], device=best.device), best]
+
     def predict(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         # SB3 leaves choices int64, which a MultiDiscrete space of another type does not contain
         actions, state = super().predict(*args, **kwargs)

@@ -39,7 +39,8 @@ class ActionSamples(NamedTuple):
     :param actions: Actions without gradient, in [-1, 1] or choices of discrete factors, shape (batch, samples, action), or
         numbers of ``Discrete`` actions, shape (batch, samples)
     :param log_prob: Log density of the distribution that they were drawn from, shape (batch, samples)
-    :param weights: Weight of each action, shape (batch, samples); ``None`` for the plain mean
+    :param weights: Weight of each action, shape (batch, samples), or in strata, shape (batch, strata, samples), see
+        :func:`~sb3_maxent.functional.expectation`; ``None`` for the plain mean
     """
 
     actions: th.Tensor

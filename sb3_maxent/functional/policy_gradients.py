@@ -25,13 +25,18 @@ def score_function_weights(
     the mean Q-value, with ``"loo"`` it does not depend on it. In an exact sum over all actions no sample has to be left out:
     there ``"loo"`` subtracts the expectation, which changes the gradient by nothing but rounding.
 
+    With strata ``"loo"`` subtracts the expectation over all of them, with a sample left out of the mean of its own stratum. So
+    every baseline has the same mean, and the gradient no bias. (A baseline from its own stratum alone has one: within a
+    component of a mixture the mean of :math:`\nabla \log \pi` is not zero.)
+
     Papers: https://arxiv.org/abs/1909.03198 (equation 17), leave-one-out: https://openreview.net/forum?id=r1lgTGL5DE
 
     :param q_values: Q-values of the sampled actions, shape (batch, samples)
     :param log_prob: Their log probabilities, shape (batch, samples)
     :param ent_coef: Entropy coefficient :math:`\alpha`, a scalar
     :param baseline: ``"none"`` or ``"loo"``
-    :param weights: Probabilities of all actions, shape (batch, samples), where the expectation is an exact sum
+    :param weights: Probabilities of all actions, shape (batch, samples), where the expectation is an exact sum; or weights in
+        strata of two samples at least, shape (batch, strata, samples), see :func:`~sb3_maxent.functional.expectation`
     :return: Multipliers without gradient, shape (batch, samples)
     :raises ValueError: If a shape or the baseline is wrong, or for ``"loo"`` with a single sample
     """
@@ -42,12 +47,27 @@ def score_function_weights(
     if baseline != "loo":
         raise ValueError(f"Unknown baseline {baseline!r}, expected one of {BASELINES}")
     if weights is not None:
-        return values - expectation(values, weights)  # (batch, samples)
+        centred = values - expectation(values, weights)  # (batch, samples)
+        return centred if weights.dim() == 2 else centred + _left_out(values, weights)
     n_samples = values.shape[1]
     if n_samples < 2:
         raise ValueError("The leave-one-out baseline needs at least two action samples per state, got 1")
     # f_j minus the mean of the others is M / (M - 1) times f_j minus the mean of all
     return (values - values.mean(dim=1, keepdim=True)) * (n_samples / (n_samples - 1))  # (batch, samples)
+
+
+def _left_out(values: th.Tensor, weights: th.Tensor) -> th.Tensor:
+    """
+    What each sample adds to the expectation beyond the mean of the others of its stratum.
+
+    :param values: Values of the actions, shape (batch, samples)
+    :param weights: Weights in strata, shape (batch, strata, samples)
+    :return: Difference, shape (batch, samples)
+    """
+    counts = (weights > 0).sum(dim=2, keepdim=True)  # (batch, strata, 1)
+    values = values.unsqueeze(1)  # (batch, 1, samples)
+    means = (weights * values).sum(dim=2, keepdim=True) / weights.sum(dim=2, keepdim=True)  # (batch, strata, 1)
+    return (weights * counts / (counts - 1) * (values - means)).sum(dim=1)  # (batch, samples)
 
 
 def score_function_loss(
@@ -70,8 +90,8 @@ def score_function_loss(
     :param q_values: Q-values of these actions, shape (batch, samples)
     :param ent_coef: Entropy coefficient :math:`\alpha`, a scalar
     :param baseline: ``"none"`` or ``"loo"``, see :func:`score_function_weights`
-    :param weights: Probabilities of all actions without gradient, shape (batch, samples), where the expectation is an exact
-        sum: then the gradient is exact too
+    :param weights: Weights without gradient, see :func:`score_function_weights`. With the probabilities of all actions the
+        gradient is exact
     :return: Loss, a scalar. Only its gradient has a meaning.
     :raises ValueError: If a shape or the baseline is wrong, or for ``"loo"`` with a single sample
     """

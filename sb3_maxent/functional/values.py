@@ -15,14 +15,21 @@ def expectation(values: th.Tensor, weights: th.Tensor | None = None) -> th.Tenso
 
     .. math:: E[f] = \frac{1}{M} \sum_{j=1}^{M} f(a_j) \quad \mathrm{or} \quad \sum_j w_j f(a_j)
 
+    Actions may be drawn from strata, parts of the distribution with known probabilities such as the components of a mixture.
+    Then the weight of an action is the probability of its stratum, divided by the number of actions drawn from that.
+
     :param values: Values of the actions, shape (batch, samples)
-    :param weights: Weight of each action, for instance the probabilities of all actions, shape (batch, samples)
+    :param weights: Weight of each action, for instance the probabilities of all actions, shape (batch, samples); or, for
+        actions of strata, shape (batch, strata, samples): positive for an action of the stratum, zero for any other
     :return: Expectation, shape (batch, 1)
     :raises ValueError: If a shape is wrong
     """
     if weights is None:
         check_shapes((values, "batch samples"))
         return values.mean(dim=1, keepdim=True)  # (batch, 1)
+    if weights.dim() == 3:
+        check_shapes((values, "batch samples"), (weights, "batch strata samples"))
+        weights = weights.sum(dim=1)  # (batch, samples)
     check_shapes((values, "batch samples"), (weights, "batch samples"))
     return (weights * values).sum(dim=1, keepdim=True)  # (batch, 1)
 
@@ -40,7 +47,7 @@ def soft_value(
     :param q_values: Q-values of the sampled actions, shape (batch, samples)
     :param log_prob: Their log probabilities under the policy that sampled them, shape (batch, samples)
     :param ent_coef: Entropy coefficient :math:`\alpha`, a scalar
-    :param weights: Weight of each action, shape (batch, samples), see :func:`expectation`
+    :param weights: Weight of each action, see :func:`expectation`
     :return: Soft value, shape (batch, 1)
     :raises ValueError: If a shape is wrong
     """

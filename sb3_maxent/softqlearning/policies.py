@@ -7,7 +7,6 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
-from sb3_maxent.common.errors import finite
 from sb3_maxent.common.policies import MaxEntPolicy
 from sb3_maxent.softqlearning.actors import Actor
 from sb3_maxent.softqlearning.softmax_actor import SoftmaxActor
@@ -65,10 +64,7 @@ class SoftQLearningPolicy(MaxEntPolicy):
         if not deterministic:
             return self.actor(observation)  # (batch, action), or (batch,)
         # The action of largest Q-value: of all discrete ones, or of those that the actor makes from fixed noise
-        candidates = self.actor.candidates(observation)  # (batch, candidates, action), or (batch, actions) if Discrete
-        q_values = finite(self.critic.q_values(self.critic.embed(observation), candidates), "Q-value")
-        best = q_values.argmax(dim=1)  # (batch,)
-        return candidates[th.arange(best.shape[0], device=best.device), best]
+        return self.best_action(observation, self.actor.candidates(observation))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "noise_layer": self.noise_layer}

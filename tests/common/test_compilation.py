@@ -59,6 +59,7 @@ VARIANTS = {
         "Pendulum-v1",
         {**PARTICLES, "policy_kwargs": {**LATE, "batch_norm": True, "unit_norm": True, "target_critic": False}},
     ),
+    "mixture": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": {**LATE, "n_components": 3}}),
     "gSDE": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": LATE, "use_sde": True}),
     "particles": (SoftQLearning, "Pendulum-v1", {**PARTICLES, "policy_kwargs": LATE}),
     "reference particles": (
@@ -75,7 +76,7 @@ VARIANTS = {
 # Each compiles for up to half a minute. The default run has the others
 SLOW = (
     *("factors", "factors, summed", "bits, sampled", "normalised, early action", "normalised particles"),
-    *("paper", "bfloat16", "reference particles", "uniform proposal"),
+    *("mixture", "paper", "bfloat16", "reference particles", "uniform proposal"),
 )
 
 

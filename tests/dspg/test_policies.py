@@ -5,6 +5,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 
+from sb3_maxent.common.errors import NonFiniteError
 from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
 
 OBSERVATIONS, ACTIONS = spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,))
@@ -57,6 +58,9 @@ def test_gsde_marginal():
     [
         ({"std_head": "softplus"}, "std_head='softplus' is not one of"),
         ({"std_head": "sigmoid", "use_sde": True}, "std_head='sigmoid' has no effect with use_sde=True"),
+        ({"n_components": 2, "use_sde": True}, "n_components=2 has no meaning with use_sde=True: gSDE's noise is that of one"),
+        ({"n_components": 0}, "n_components=0: give an integer >= 1"),
+        ({"n_components": 2.0}, "n_components=2.0: give an integer >= 1"),
         ({"action_layer": 2}, "action_layer=2 is not a hidden layer"),
         ({"n_critics": 0}, "n_critics=0"),
     ],
@@ -66,9 +70,53 @@ def test_bad_arguments(kwargs, message):
         make_policy(**kwargs)
 
 
-def test_a_head_without_a_box():
-    with pytest.raises(ValueError, match="std_head='sigmoid' has no effect without Box actions"):
-        MlpPolicy(OBSERVATIONS, spaces.Discrete(2), lambda progress: 1e-3, std_head="sigmoid")
+@pytest.mark.parametrize(("name", "value"), [("std_head", "sigmoid"), ("n_components", 2)])
+def test_a_head_without_a_box(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value!r} has no effect without Box actions"):
+        MlpPolicy(OBSERVATIONS, spaces.Discrete(2), lambda progress: 1e-3, **{name: value})
+
+
+def test_one_component_is_todays_actor():
+    th.manual_seed(0)
+    policy, observations = make_policy(n_components=1), th.randn(5, 3)
+    th.manual_seed(0)
+    plain = MlpPolicy(OBSERVATIONS, ACTIONS, lambda progress: 1e-3, net_arch=[16, 16])
+    assert policy.actor.noise_dim == 2 and not hasattr(policy.actor, "logits")
+    assert all(th.equal(a, b) for a, b in zip(policy.state_dict().values(), plain.state_dict().values(), strict=True))
+    assert type(policy.actor.action_distribution(observations)).__name__ == "SquashedGaussian"
+
+
+@pytest.mark.parametrize("std_head", ["log_std", "sigmoid"])
+def test_a_mixture_has_the_parameters_of_its_heads(std_head):
+    policy, observations = make_policy(n_components=3, std_head=std_head), th.randn(5, 3)
+    actor, latent = policy.actor, policy.actor.latent_pi(observations)
+    distribution = actor.action_distribution(observations)
+    assert actor.noise_dim == 3 and distribution.means.shape == (5, 3, 2)
+    assert th.equal(distribution.means.flatten(1), actor.mu(latent))
+    assert th.allclose(distribution.log_weights, th.log_softmax(actor.logits(latent), dim=1))
+    actor.log_std.bias.data.fill_(100.0)
+    widest = actor.action_distribution(observations).log_stds.max().item()
+    assert widest == pytest.approx(2.0 if std_head == "log_std" else math.log(1.0001), abs=1e-6)
+
+
+def test_the_deterministic_action_is_the_best_mean():
+    """By the smallest critic; it is the most probable one only now and then"""
+    policy, observations = make_policy(n_components=4), np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    policy.actor.mu.bias.data.mul_(3)
+    actions = policy.predict(observations, deterministic=True)[0]
+    with th.no_grad():
+        states = th.as_tensor(observations)
+        distribution = policy.actor.action_distribution(states)
+        q_values = th.stack(
+            [th.cat(policy.critic(states, mode), dim=1).amin(dim=1) for mode in distribution.modes().unbind(1)]
+        )
+        best = distribution.modes()[th.arange(200), q_values.argmax(dim=0)].numpy()
+    assert np.allclose(actions, best) and len(np.unique(q_values.argmax(dim=0))) > 1
+    assert not np.allclose(actions, policy.actor(states, deterministic=True).detach().numpy(), atol=0.1)
+    policy.actor.logits.bias.data[0] = th.nan
+    for deterministic in (False, True):
+        with pytest.raises(NonFiniteError, match="action is not finite"):
+            policy.predict(observations, deterministic=deterministic)
 
 
 def test_targets_start_equal_and_in_evaluation_mode():
@@ -84,7 +132,12 @@ def test_targets_start_equal_and_in_evaluation_mode():
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{}, {"std_head": "sigmoid", "action_layer": 0, "target_actor": True, "n_critics": 1}, {"share_features_extractor": True}],
+    [
+        {},
+        {"n_components": 3},
+        {"std_head": "sigmoid", "action_layer": 0, "target_actor": True, "n_critics": 1},
+        {"share_features_extractor": True},
+    ],
 )
 def test_saves_and_loads_by_itself(tmp_path, kwargs):
     policy = make_policy(**kwargs)

@@ -126,6 +126,17 @@ def test_weights_by_hand():
     assert score_function_loss(log_prob[:, :2], q_values[:, :2], 2.0, "none").item() == 1.0
 
 
+def test_weights_of_strata_by_hand():
+    values = th.tensor([[1.0, 3.0, 4.0, 8.0]])
+    strata = th.tensor([[[0.125, 0.125, 0.0, 0.0], [0.0, 0.0, 0.375, 0.375]]])
+    # The expectation is 0.25 * 2 + 0.75 * 6 = 5, and without the first sample 0.25 * 3 + 0.75 * 6 = 5.25
+    multipliers = score_function_weights(values, th.zeros(1, 4), 0.0, "loo", strata)
+    assert multipliers.tolist() == [[1 - 5.25, 3 - 4.75, 4 - 6.5, 8 - 3.5]]
+    # One stratum is the plain mean
+    multipliers = score_function_weights(values, th.zeros(1, 4), 0.0, "loo", th.full((1, 1, 4), 0.25))
+    assert th.allclose(multipliers, score_function_weights(values, th.zeros(1, 4), 0.0, "loo"))
+
+
 def test_loss_gradient_equals_that_of_the_log_variance():
     """Half the sample variance of alpha log pi - Q, divided by alpha, has the same gradient"""
     alpha = 0.3

@@ -59,7 +59,8 @@ def test_every_tensor_of_every_function_is_checked(name):
     for i, (names, shape) in enumerate(zip(dimensions, shapes, strict=True)):
         listed = re.escape(f"({', '.join(names)})")
         with pytest.raises(ValueError, match=rf"^Expected a tensor of shape {listed}, got \([0-9, ]*\)$"):
-            call(name, [*shapes[:i], [2, *shape], *shapes[i + 1 :]])
+            # One dimension more may be the strata of weights
+            call(name, [*shapes[:i], [2, 2, *shape], *shapes[i + 1 :]])
         for j, dimension in enumerate(names):
             wrong = [*shapes[:i], [*shape[:j], shape[j] + 1, *shape[j + 1 :]], *shapes[i + 1 :]]
             if dimension == "1" or used.count(dimension) > 1:

@@ -38,6 +38,9 @@ def test_expectation_by_hand():
     probabilities = th.tensor([[0.25, 0.75]], dtype=th.float64)
     value = soft_value(values[:1], probabilities.log(), 0.5, probabilities).item()
     assert value == pytest.approx(2.5 - 0.5 * (0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
+    # Two actions of a stratum of probability 0.25, and one of another
+    strata = th.tensor([[[0.125, 0.125, 0.0], [0.0, 0.0, 0.75]]])
+    assert expectation(th.tensor([[1.0, 3.0, 4.0]]), strata).tolist() == [[3.5]]
     for wrong in (th.ones(2, 1), th.ones(1, 2), th.ones(2)):
         with pytest.raises(ValueError, match="Expected"):
             expectation(values, wrong)

@@ -57,6 +57,7 @@ CASES = {
     "rewards normalised": (DSPG, {"compile": True}, {}, lambda: VecNormalize(pendulum(), norm_obs=False)),
     "gSDE": (DSPG, {"use_sde": True}, {}, pendulum),
     "sigmoid": (DSPG, {}, {"std_head": "sigmoid", "share_features_extractor": True}, pendulum),
+    "mixture": (DSPG, {}, {"n_components": 3, "batch_norm": True, "std_head": "sigmoid"}, lambda: bandit(LOPSIDED)),
     "batch norm": (DSPG, {}, NORM, pendulum),
     "soft Q, batch norm, bfloat16": (
         SoftQLearning,
