@@ -18,8 +18,8 @@ def composed_q_values(q_values: th.Tensor, ent_coefs: th.Tensor, weights: th.Ten
 
     With one temperature ``"and"`` is the weighted mean. Its policy at the temperature :math:`\alpha` is
     :math:`\prod_i \pi_i^{w_i}`, divided by its integral. It is optimal for the mean of the rewards where the policies agree,
-    see :func:`policy_conflict`. ``"or"`` is optimal for tasks with deterministic dynamics, and rewards that differ in the last
-    step alone.
+    see :func:`policy_conflict`. ``"or"`` is optimal for tasks with deterministic dynamics, no discount, and rewards that
+    differ in the last step alone.
 
     Papers: https://arxiv.org/abs/1803.06773 (and), https://arxiv.org/abs/1807.04439 (or)
 
@@ -44,8 +44,8 @@ def policy_conflict(q_values: th.Tensor, log_proposal: th.Tensor, ent_coefs: th.
 
     .. math:: G(s) = -\log \int \prod_i \pi_i(a|s)^{w_i} \, da = \frac{1}{\alpha} \Big( \sum_i w_i V_i(s) - V_{and}(s) \Big)
 
-    (for one temperature). With two equal weights it is half of their Renyi divergence of order 1/2. It bounds what the
-    composition ``"and"`` loses. With the fixed points
+    (for one temperature). With two equal weights it is half of their Renyi divergence of order 1/2; the paper's bound has the
+    whole divergence. It bounds what the composition ``"and"`` loses. With the fixed points
 
     .. math:: C(s, a) = \gamma E_{s'} \big[ \alpha G(s') + \max_{a'} C(s', a') \big], \quad
         D(s, a) = \gamma E_{s'} E_{a' \sim \pi} \big[ C(s', a') + D(s', a') \big]

@@ -21,7 +21,7 @@ def compose(models: Sequence[SoftQLearning], mode: str = "and", weights: Sequenc
     ``"and"`` wants what all tasks want: its Q-function is the (weighted) mean. It is near the optimum of the mean reward where
     the policies agree; ``model.policy.conflict(observation)`` says how far they do not. ``"or"`` wants what any of the tasks
     wants: its Q-function is their soft maximum, :math:`\alpha \log \sum_i w_i \exp(Q_i / \alpha)`. It is exact for tasks with
-    deterministic dynamics whose rewards differ in the last step alone.
+    deterministic dynamics and no discount (``gamma=1``), whose rewards differ in the last step alone.
 
     With ``Box`` actions each action is resampled from 256 proposals around the actions of all sampling networks. For discrete
     actions the policy is exact. The result has ``predict``, ``sample_actions``, ``save`` and ``load`` of

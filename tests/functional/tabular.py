@@ -58,11 +58,12 @@ def random_tasks(rng: np.random.Generator, n_tasks: int = 2, n_states: int = 5, 
     return [TabularTask(transitions, 2 * rng.normal(size=(n_states, n_actions)), ends) for _ in range(n_tasks)]
 
 
-def corridors(stochastic: bool = False, n_states: int = 5) -> list[TabularTask]:
+def corridors(stochastic: bool = False, gamma: float = 1.0, n_states: int = 5) -> list[TabularTask]:
     """
     Left and right in a corridor, whose ends end the episode. Two tasks that pay 5 at one end and -5 at the other.
 
     :param stochastic: Whether a third of the steps go the other way
+    :param gamma: Discount factor
     """
     transitions, ends = np.zeros((n_states, 2, n_states)), np.zeros((n_states, 2))
     ends[0, 0] = ends[-1, 1] = 1
@@ -75,5 +76,5 @@ def corridors(stochastic: bool = False, n_states: int = 5) -> list[TabularTask]:
     for sign in (1, -1):
         rewards = np.full((n_states, 2), -1.5)
         rewards[0, 0], rewards[-1, 1] = 5 * sign, -5 * sign
-        tasks.append(TabularTask(transitions, rewards, ends, gamma=1.0))
+        tasks.append(TabularTask(transitions, rewards, ends, gamma=gamma))
     return tasks

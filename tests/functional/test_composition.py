@@ -98,16 +98,16 @@ def test_and_is_exact_where_the_policies_agree():
     assert compose_tables(tables, task.alpha, "and") == pytest.approx(mean.optimal_q_values())
 
 
-@pytest.mark.parametrize("stochastic", [False, True])
-def test_or_is_exact_where_rewards_differ_at_the_end(stochastic):
-    left, right = corridors(stochastic)
+@pytest.mark.parametrize(("stochastic", "gamma"), [(False, 1.0), (True, 1.0), (False, 0.9)])
+def test_or_is_exact_where_rewards_differ_at_the_end(stochastic, gamma):
+    left, right = corridors(stochastic, gamma)
     tables = [task.optimal_q_values() for task in (left, right)]
     # Where the episode ends the soft maximum of both rewards, elsewhere the reward that both have
     rewards = compose_tables([left.rewards, right.rewards], left.alpha, "or")
-    either = TabularTask(left.transitions, np.where(left.ends == 1, rewards, left.rewards), left.ends, gamma=1.0)
+    either = TabularTask(left.transitions, np.where(left.ends == 1, rewards, left.rewards), left.ends, gamma=gamma)
     exact = np.allclose(compose_tables(tables, left.alpha, "or"), either.optimal_q_values(), atol=1e-9)
-    # With random dynamics it is not: the control
-    assert exact != stochastic
+    # With random dynamics or a discount it is not: the controls
+    assert exact == (not stochastic and gamma == 1)
     if exact:
         # From the middle to either end, where the mean of both tasks wants neither
         policy = either.policy(either.optimal_q_values())

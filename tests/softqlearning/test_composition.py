@@ -1,6 +1,7 @@
 """Models that are composed of others act by the Q-functions of all of them."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch as th
 from gymnasium import spaces
@@ -9,6 +10,7 @@ from scipy.stats import kstest
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.q_network import QNetwork
+from sb3_maxent.saving.export import export_onnx
 from sb3_maxent.softqlearning import compose
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
 from tests.envs import QuadraticBandit, RandomEnv
@@ -185,6 +187,23 @@ def test_images():
     policy_kwargs = {"features_extractor_kwargs": {"features_dim": 8}}
     model = compose([make_model("SoftQLearning", env, "CnnPolicy", policy_kwargs=policy_kwargs) for _ in range(2)])
     assert model.action_space.contains(model.predict(model.observation_space.sample())[0])
+
+
+def test_only_deterministic_actions_are_exported(tmp_path):
+    with pytest.raises(ValueError, match="export it with deterministic=True"):
+        export_onnx(compose(MODELS), tmp_path / "model.onnx", deterministic=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["SoftQLearning", "Discrete SoftQLearning"])
+def test_exported(variant, tmp_path):
+    models = [make_model(variant, seed=seed).learn(30) for seed in range(2)]
+    model = compose(models)
+    export_onnx(model, tmp_path / "model.onnx")
+    observations = np.concatenate([models[0].get_env().reset() for _ in range(20)]).astype(np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (actions,) = session.run(["action"], {"observation": observations})
+    assert actions == pytest.approx(model.predict(observations, deterministic=True)[0], abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""
+Runs of the exploration and pretraining experiments of the Soft Q-learning paper, with SB3's DDPG and SAC beside it.
+
+    python -m benchmarks.experiments softqlearning PointTwoPassages-v0 --seed 1 --steps 100000
+    python -m benchmarks.experiments softqlearning AntNarrowHallway-v0 --seed 1 --start-from ant.zip
+
+writes ``benchmarks/results/experiments/ENV/NAME_SEED.json``: the best of what the task measures so far (``max_x`` of the
+swimmer, ``min_distance`` of a maze with a goal), and the return of the last episodes. A run that was killed goes on from its
+last exact checkpoint with the same command. ``examples/4_experiments.py`` draws the figures.
+
+The networks, learning rates and batch size are the same for all algorithms. The temperature of Soft Q-learning and the noise
+of DDPG are those of the paper. SAC learns its temperature.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3 import DDPG, SAC
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_maxent import SoftQLearning
+from sb3_maxent.saving.checkpoint_folder import latest_checkpoint
+from sb3_maxent.saving.checkpoints import ExactCheckpointCallback, load_checkpoint
+
+RESULTS, LOGS = Path(__file__).parent / "results" / "experiments", Path("logs/experiments")
+ALGORITHMS: dict[str, type[OffPolicyAlgorithm]] = {"softqlearning": SoftQLearning, "ddpg": DDPG, "sac": SAC}
+SHARED = {"learning_rate": 3e-4, "batch_size": 128, "buffer_size": 500_000, "learning_starts": 1000, "device": "cpu"}
+# What a task measures, and which of two values is better
+MEASURES = {"max_x": max, "min_distance": min}
+SOFT = {"compile": True, "ent_coef": 0.1}
+# After a pretrained model: temperature and noise fall in a tenth of the run
+FINE_TUNING = {"ent_coef": "log_0.1_0.001_0.1", "noise_set_size": "lin_32_1_0.1"}
+
+
+class Recorder(BaseCallback):
+    """
+    Keeps what the figures show in the model, with which it is saved.
+
+    :param every: Steps between two entries
+    """
+
+    def __init__(self, every: int):
+        super().__init__()
+        self.every = every
+
+    def _on_training_start(self) -> None:
+        if not hasattr(self.model, "history"):
+            self.model.history = {"timesteps": [], "best": [], "return": []}  # type: ignore[attr-defined]
+            self.model.best = None  # type: ignore[attr-defined]
+
+    def _on_step(self) -> bool:
+        model: Any = self.model
+        for info in self.locals["infos"]:
+            for name, better in MEASURES.items():
+                if name in info:
+                    model.best = float(info[name]) if model.best is None else float(better(model.best, info[name]))
+        if self.num_timesteps % self.every == 0:
+            returns = [episode["r"] for episode in model.ep_info_buffer][-10:]
+            entry = {
+                "timesteps": self.num_timesteps,
+                "best": model.best,
+                "return": float(np.mean(returns)) if returns else None,
+            }
+            for name, value in entry.items():
+                model.history[name].append(value)
+        return True
+
+
+def make_model(algorithm: str, env: VecEnv, seed: int, start_from: str | None) -> OffPolicyAlgorithm:
+    """
+    A new model.
+
+    :param algorithm: Name of the algorithm
+    :param env: Environment
+    :param seed: Seed
+    :param start_from: File of a pretrained model, ``None`` to start from scratch
+    :return: The model
+    """
+    arguments: dict[str, Any] = {**SHARED, "seed": seed, "policy_kwargs": {"net_arch": [128, 128]}}
+    if algorithm == "softqlearning":
+        model = SoftQLearning("MlpPolicy", env, **{**arguments, **SOFT, **(FINE_TUNING if start_from else {})})
+        return model.start_from(start_from) if start_from else model
+    if algorithm == "ddpg":
+        n_components = env.action_space.shape[0]  # type: ignore[index]
+        noise = OrnsteinUhlenbeckActionNoise(np.zeros(n_components), 0.3 * np.ones(n_components), theta=0.15)
+        arguments["action_noise"] = noise
+    model = ALGORITHMS[algorithm]("MlpPolicy", env, **arguments)
+    if start_from:
+        # The networks and not the optimizers, as ``start_from`` of ours
+        model.policy.load_state_dict(ALGORITHMS[algorithm].load(start_from, device="cpu").policy.state_dict())
+    return model
+
+
+def run(algorithm: str, env_id: str, seed: int, steps: int, start_from: str | None = None, every: int = 1000) -> Path:
+    """
+    Make a run, or go on with it.
+
+    :param algorithm: Name of the algorithm
+    :param env_id: Environment ID
+    :param seed: Seed
+    :param steps: Number of environment steps
+    :param start_from: File of a pretrained model, ``None`` to start from scratch
+    :param every: Steps between two entries
+    :return: The file with the result
+    """
+    name = f"{algorithm}-pretrained" if start_from else algorithm
+    folder, result = LOGS / env_id / f"{name}_{seed}", RESULTS / env_id / f"{name}_{seed}.json"
+    env = make_vec_env(env_id, 1, seed=seed)
+    if latest_checkpoint(folder) is None:
+        model = make_model(algorithm, env, seed, start_from)
+    else:
+        model = load_checkpoint(ALGORITHMS[algorithm], folder, env)
+    callbacks: list[BaseCallback] = [Recorder(every), ExactCheckpointCallback(10 * every, folder)]
+    model.learn(steps - model.num_timesteps, callback=callbacks, reset_num_timesteps=model.num_timesteps == 0)
+    model.save(folder / "final")
+    task: Any = gym.make(env_id).unwrapped
+    described = {"name": name, "env": env_id, "seed": seed, "steps": steps, "threshold": getattr(task, "threshold", None)}
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps({**described, **model.history}, indent=1) + "\n")  # type: ignore[attr-defined]
+    return result
+
+
+if __name__ == "__main__":
+    th.set_num_threads(1)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("algorithm", choices=list(ALGORITHMS))
+    parser.add_argument("env")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--start-from")
+    given = parser.parse_args()
+    print(run(given.algorithm, given.env, given.seed, given.steps, given.start_from))

@@ -1,0 +1,70 @@
+"""The runs of the exploration experiments, and the figures that are made of them."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import experiments
+from sb3_maxent import SoftQLearning
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "4_experiments.py"
+TASK = "SwimmerFinishLine-v0"
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(experiments, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(
+        experiments, "SHARED", {**experiments.SHARED, "learning_starts": 10, "batch_size": 8, "buffer_size": 999}
+    )
+    monkeypatch.setattr(experiments, "SOFT", {"ent_coef": 0.1, "n_particles": 4, "n_value_samples": 4})
+    return tmp_path
+
+
+def test_a_run_goes_on_where_it_ended(small):
+    """As after a kill: the record of the first part is in the checkpoint"""
+    experiments.run("softqlearning", TASK, seed=1, steps=20, every=10)
+    result = json.loads(experiments.run("softqlearning", TASK, seed=1, steps=40, every=10).read_text())
+    assert result["timesteps"] == [10, 20, 30, 40] and result["best"] == sorted(result["best"])
+    assert result["env"] == TASK and result["threshold"] is None and result["name"] == "softqlearning"
+    final = SoftQLearning.load(small / "logs" / TASK / "softqlearning_1" / "final")
+    assert final.num_timesteps == 40 and final.history["best"] == result["best"]
+
+
+def test_figures(small):
+    for name in ("ddpg", "sac"):
+        experiments.run(name, TASK, seed=1, steps=20, every=10)
+    source = small / "logs" / TASK / "ddpg_1" / "final.zip"
+    experiments.run("ddpg", TASK, seed=2, steps=20, every=10, start_from=str(source))
+    example = runpy.run_path(str(EXAMPLE))
+    results = example["read_results"](TASK, small / "results")
+    assert set(results) == {"ddpg", "ddpg-pretrained", "sac"}
+    example["draw_curves"](results, "best", "largest forward distance").savefig(small / "best.png")
+    with pytest.raises(ValueError, match="no results of other"):
+        example["read_results"]("other", small / "results")
+
+
+def test_spread_of_directions():
+    example = runpy.run_path(str(EXAMPLE))
+    angles = np.linspace(-np.pi, np.pi, 120, endpoint=False) + 0.01
+    around = [np.array([[0, 0], [np.cos(angle), np.sin(angle)]]) for angle in angles]
+    resultant, entropy = example["spread"](around)
+    assert resultant == pytest.approx(0, abs=1e-9) and entropy == pytest.approx(np.log(12))
+    assert example["spread"](around[:1] * 5) == pytest.approx((1, 0))
+    assert example["draw_traces"](around[:3]).axes
+
+
+def test_a_pretrained_policy_ends_deterministic(small):
+    experiments.run("softqlearning", TASK, seed=1, steps=20, every=10)
+    source = small / "logs" / TASK / "softqlearning_1" / "final.zip"
+    result = experiments.run("softqlearning", TASK, seed=1, steps=40, every=10, start_from=str(source))
+    assert result.stem == "softqlearning-pretrained_1"
+    model = SoftQLearning.load(small / "logs" / TASK / "softqlearning-pretrained_1" / "final")
+    observation = model.observation_space.sample()
+    assert len(np.unique(model.sample_actions(observation, 50), axis=0)) == 1
+    assert model.temperature.value.item() == pytest.approx(0.001)
