@@ -9,6 +9,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
@@ -23,6 +24,7 @@ from sb3_maxent.common.checks import (
 )
 from sb3_maxent.common.errors import ENVIRONMENT_HINT, NonFiniteError, check_finite, check_parameters
 from sb3_maxent.common.loading import ModelFile, check_load_arguments, read_data
+from sb3_maxent.common.masks import MASK, check_masks, sample_allowed
 from sb3_maxent.common.schedules import make_schedule
 
 # What SB3 raises where the parts of a file do not fit each other, the algorithm or the arguments
@@ -42,6 +44,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
     :raises ValueError: If an argument has no meaning
     """
 
+    policy: Any
     # Base class of every policy of the algorithm, and the action spaces that it can learn
     policy_base: ClassVar[type[BasePolicy]]
     supported_action_spaces: ClassVar[tuple[type[spaces.Space], ...]]
@@ -106,6 +109,39 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         # The first observation; the later ones are checked before they are stored
         check_finite({"observation": self._last_obs}, self.num_timesteps, ENVIRONMENT_HINT)
         return total_timesteps, callback
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.policy.has_mask and self.num_timesteps < learning_starts:
+            # SB3 draws from all actions
+            masks = check_masks(self._last_obs[MASK], self.action_space)  # type: ignore[index]
+            actions = np.array([sample_allowed(self.action_space, mask) for mask in masks])
+            return actions, actions
+        return super()._sample_action(learning_starts, action_noise, n_envs)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Act.
+
+        :param observation: One observation, or a batch
+        :param state: Not used
+        :param episode_start: Not used
+        :param deterministic: Whether to act deterministically
+        :param action_masks: Masks in place of those in the observation, in the form of sb3-contrib's ``MaskablePPO``
+        :return: Actions, and the state
+        :raises ValueError: If the model was trained without masks, or a mask allows no action
+        """
+        if action_masks is None:
+            return super().predict(observation, state, episode_start, deterministic)
+        return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
 
     def _store_transition(
         self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list

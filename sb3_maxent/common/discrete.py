@@ -6,7 +6,7 @@ import torch as th
 from gymnasium import spaces
 from torch.nn import functional as F
 
-from sb3_maxent.common.distributions import Categorical, PolicyDistribution
+from sb3_maxent.common.distributions import RULED_OUT, Categorical, PolicyDistribution, inverse_distribution
 from sb3_maxent.functional import check_shapes
 
 # Joint actions up to which the expectation over independent factors is summed. As many as DSPG samples by default, so that the
@@ -52,7 +52,9 @@ def one_hot(actions: th.Tensor, choices: tuple[int, ...]) -> th.Tensor:
     return th.cat([F.one_hot(part, n) for part, n in parts], dim=2)
 
 
-def make_distribution(logits: th.Tensor, space: spaces.Space, choices: tuple[int, ...]) -> PolicyDistribution:
+def make_distribution(
+    logits: th.Tensor, space: spaces.Space, choices: tuple[int, ...], mask: th.Tensor | None = None
+) -> PolicyDistribution:
     """
     The distribution of the actions of a discrete space.
 
@@ -60,13 +62,14 @@ def make_distribution(logits: th.Tensor, space: spaces.Space, choices: tuple[int
         ``MultiBinary`` the logarithms of the odds of each bit, shape (batch, bits)
     :param space: Action space
     :param choices: ``choices_of`` the space, which a compiler does not trace
+    :param mask: Which choices are allowed, shape (batch, sum of the numbers of choices), ``None`` for all
     :return: The distribution
     """
-    if isinstance(space, spaces.Discrete):
-        return Categorical(logits)
     if isinstance(space, spaces.MultiBinary):
         logits = th.stack([th.zeros_like(logits), logits], dim=2).flatten(1)  # (batch, 2 * bits)
-    return MultiCategorical(logits, choices)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -math.inf)  # (batch, sum of the numbers of choices)
+    return Categorical(logits) if isinstance(space, spaces.Discrete) else MultiCategorical(logits, choices)
 
 
 class MultiCategorical(PolicyDistribution):
@@ -91,8 +94,7 @@ class MultiCategorical(PolicyDistribution):
             parts = [F.pad(part, (0, widest - part.shape[1]), value=-math.inf) for part in logits.split(choices, dim=1)]
             logits = th.cat(parts, dim=1)  # (batch, factors * choices)
         log_probs = F.log_softmax(logits.unflatten(1, (len(choices), widest)), dim=2)  # (batch, factors, choices)
-        # A choice that is ruled out adds nothing to an expectation: zero times a number that stays finite when summed
-        self.log_probs = log_probs.clamp(min=th.finfo(logits.dtype).min / len(choices))
+        self.log_probs = log_probs.clamp(min=RULED_OUT)
 
     def sample(self, noise: th.Tensor) -> th.Tensor:
         """
@@ -103,10 +105,8 @@ class MultiCategorical(PolicyDistribution):
         :raises ValueError: If the shape is wrong
         """
         check_shapes((self.log_probs, "batch factors choices"), (noise, "batch samples factors"))
-        bounds = self.log_probs.detach().exp().cumsum(dim=2)  # (batch, factors, choices)
-        # The sum of all may round to less than the noise
-        choice = (noise.unsqueeze(3) >= bounds.unsqueeze(1)).sum(dim=3)  # (batch, samples, factors)
-        return choice.minimum(th.tensor(self.choices, device=noise.device) - 1)
+        bounds = inverse_distribution(self.log_probs)  # (batch, factors, choices)
+        return (noise.unsqueeze(3) >= bounds.unsqueeze(1)).sum(dim=3)  # (batch, samples, factors)
 
     def actions(self, samples: th.Tensor) -> th.Tensor:
         """

@@ -37,6 +37,23 @@ def log_slope(samples: th.Tensor) -> th.Tensor:
     return 2 * (math.log(2) - samples - F.softplus(-2 * samples))
 
 
+# Logarithm of the probability of an action that is ruled out, by a logit of minus infinity: zero times it is zero, also when a
+# temperature has multiplied it. An action of smaller probability has a weight of zero all the same
+RULED_OUT = -1000.0
+
+
+def inverse_distribution(log_probs: th.Tensor) -> th.Tensor:
+    """
+    Bounds of the intervals of [0, 1) that stand for the choices: a choice without probability has an empty one.
+
+    :param log_probs: Log probabilities, shape (..., choices)
+    :return: Upper bounds, shape (..., choices), the last one exactly 1
+    """
+    bounds = log_probs.detach().exp().cumsum(dim=-1)
+    # The sum of all may round to less than one, and the noise lie between them
+    return bounds / bounds[..., -1:]
+
+
 class PolicyDistribution:
     """
     Base class of the policy distributions of DSPG. Gradients through samples are not needed.
@@ -166,8 +183,7 @@ class Categorical(PolicyDistribution):
 
     def __init__(self, logits: th.Tensor):
         check_shapes((logits, "batch actions"))
-        # An action that is ruled out, by a logit of minus infinity, adds nothing to an expectation: zero times a finite number
-        self.log_probs = F.log_softmax(logits, dim=1).clamp(min=th.finfo(logits.dtype).min)  # (batch, actions)
+        self.log_probs = F.log_softmax(logits, dim=1).clamp(min=RULED_OUT)  # (batch, actions)
 
     def sample(self, noise: th.Tensor) -> th.Tensor:
         """
@@ -178,8 +194,7 @@ class Categorical(PolicyDistribution):
         :raises ValueError: If the shape is wrong
         """
         check_shapes((self.log_probs, "batch actions"), (noise, "batch samples 1"))
-        # Without the last sum, which may round to less than the noise
-        bounds = self.log_probs.exp().cumsum(dim=1)[:, :-1].unsqueeze(1)  # (batch, 1, actions - 1)
+        bounds = inverse_distribution(self.log_probs).unsqueeze(1)  # (batch, 1, actions)
         return (noise >= bounds).sum(dim=2)  # (batch, samples)
 
     def actions(self, samples: th.Tensor) -> th.Tensor:

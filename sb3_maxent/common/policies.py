@@ -14,6 +14,7 @@ from sb3_maxent.common.checks import check_count, check_flag
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.errors import finite
+from sb3_maxent.common.masks import MASK, check_masks, has_mask
 from sb3_maxent.common.observations import batch_size_of
 from sb3_maxent.common.updates import optimized
 
@@ -105,6 +106,7 @@ class MaxEntPolicy(SACPolicy):
         if optimizer_class is th.optim.Adam and not {"fused", "foreach"} & set(optimizer_kwargs or {}):
             # One kernel for all parameters instead of a dozen for each
             optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
+        self.has_mask = has_mask(observation_space, action_space)
         self.action_layer = action_layer
         self.evaluation_precision = evaluation_precision
         self.target_critic, self.batch_norm, self.unit_norm = target_critic, batch_norm, unit_norm
@@ -190,22 +192,52 @@ class MaxEntPolicy(SACPolicy):
             action = np.rint(action)
         return np.minimum(np.maximum(action, box.low), box.high).astype(box.dtype)
 
-    def best_action(self, obs: PyTorchObs, candidates: th.Tensor) -> th.Tensor:
+    def best_action(self, obs: PyTorchObs, candidates: th.Tensor, allowed: th.Tensor | None = None) -> th.Tensor:
         """
         Choose by the Q-values.
 
         :param obs: Observations, shape (batch, ...)
         :param candidates: Actions, shape (batch, candidates, action), or numbers of actions, shape (batch, candidates)
+        :param allowed: Which of them are allowed, shape (batch, candidates), ``None`` for all
         :return: The action of largest Q-value in each state, shape (batch, action), or (batch,)
         :raises NonFiniteError: If a Q-value is NaN or infinite
         """
         q_values = finite(self.critic.q_values(self.critic.embed(obs), candidates), "Q-value")  # (batch, candidates)
+        if allowed is not None:
+            q_values = q_values.masked_fill(~allowed, -th.inf)
         best = q_values.argmax(dim=1)  # (batch,)
         return candidates[th.arange(best.shape[0], device=best.device), best]
 
-    def predict(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Act, as SB3's policies do.
+
+        :param observation: One observation, or a batch
+        :param state: Not used
+        :param episode_start: Not used
+        :param deterministic: Whether to act deterministically
+        :param action_masks: Masks in place of those in the observation, in the form of sb3-contrib's ``MaskablePPO``
+        :return: Actions in the units of the environment, and the state
+        :raises ValueError: If there are masks but no ``"action_mask"`` in the observations, or no action is allowed
+        """
+        if self.has_mask and isinstance(observation, dict):
+            masks = check_masks(observation.get(MASK) if action_masks is None else action_masks, self.action_space)
+            rest = {key: value for key, value in observation.items() if key != MASK}
+            observation = {**rest, MASK: masks if self.is_vectorized_observation(rest) else masks[0]}
+        elif action_masks is not None:
+            raise ValueError(
+                f"action_masks={action_masks!r}: the policy was trained without masks. Train it in an environment that "
+                "sb3_maxent.envs.ActionMaskObservation wraps"
+            )
+        actions, state = super().predict(observation, state, episode_start, deterministic)
         # SB3 leaves choices int64, which a MultiDiscrete space of another type does not contain
-        actions, state = super().predict(*args, **kwargs)
         return actions.astype(self.action_space.dtype, copy=False), state
 
     def sample_actions(self, observation: np.ndarray | dict[str, np.ndarray], n_samples: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from sb3_maxent.common.discrete import choices_of, make_distribution
 from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian, draw_noise
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.layers import make_trunk
+from sb3_maxent.common.masks import mask_of
 from sb3_maxent.common.mixtures import SquashedMixture
 from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples
@@ -172,7 +173,7 @@ class Actor(DistributionActor, SACActor):
 class DiscreteActor(DistributionActor, BasePolicy):
     """
     Actor network of ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions: a categorical distribution, or an independent
-    one for each factor.
+    one for each factor. Choices that a mask in the observation forbids have probability zero.
 
     For another policy distribution override ``action_distribution`` and, where its noise differs, ``noise_dim`` and
     ``draw_noise``.
@@ -222,7 +223,8 @@ class DiscreteActor(DistributionActor, BasePolicy):
         latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
         logits = self.logits(latent)  # (batch, sum of the numbers of choices)
         # In evaluation mode it acts: NaN would choose some action in silence
-        return make_distribution(logits if self.training else finite(logits, "action"), self.action_space, self.choices)
+        logits = logits if self.training else finite(logits, "action")
+        return make_distribution(logits, self.action_space, self.choices, mask_of(obs))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self(observation, deterministic)

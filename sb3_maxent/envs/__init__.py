@@ -1,11 +1,12 @@
-"""Tasks of the Soft Q-learning paper. Importing ``sb3_maxent`` registers them in gymnasium."""
+"""Tasks of the Soft Q-learning paper, and wrappers of action spaces. Importing ``sb3_maxent`` registers them in gymnasium."""
 
 import gymnasium as gym
 
+from sb3_maxent.envs.masks import ActionMaskObservation
 from sb3_maxent.envs.mazes import LAYOUTS, ROBOTS, MazeTaskEnv
 from sb3_maxent.envs.multi_goal import MultiGoalEnv
 
-__all__ = ["MazeTaskEnv", "MultiGoalEnv"]
+__all__ = ["ActionMaskObservation", "MazeTaskEnv", "MultiGoalEnv"]
 
 gym.register("MultiGoal-v0", entry_point="sb3_maxent.envs.multi_goal:MultiGoalEnv", max_episode_steps=30)
 # It needs MuJoCo, so it is not imported before it is made

@@ -64,7 +64,7 @@ class SoftQLearningPolicy(MaxEntPolicy):
         if not deterministic:
             return self.actor(observation)  # (batch, action), or (batch,)
         # The action of largest Q-value: of all discrete ones, or of those that the actor makes from fixed noise
-        return self.best_action(observation, self.actor.candidates(observation))
+        return self.best_action(observation, self.actor.candidates(observation), self.actor.allowed(observation))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "noise_layer": self.noise_layer}

@@ -8,6 +8,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_maxent.common.distributions import Categorical, draw_noise
 from sb3_maxent.common.errors import finite
+from sb3_maxent.common.masks import joint_mask, mask_of
 from sb3_maxent.common.observations import batch_size_of
 from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples
@@ -29,7 +30,8 @@ def check_random(deterministic: bool) -> None:
 
 class SoftmaxActor(SampledActor):
     r"""
-    Policy of discrete actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)` over all joint actions. It has no parameters.
+    Policy of discrete actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)` over all joint actions, or those that a mask
+    in the observation allows. It has no parameters.
 
     Paper: https://arxiv.org/abs/1702.08165 (equation 6)
 
@@ -64,8 +66,30 @@ class SoftmaxActor(SampledActor):
     def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
         critic = self.policy.critic
         q_values = finite(critic.q_values(critic.embed(obs), self.candidates(obs)), "Q-value")  # (batch, actions)
-        numbers = Categorical(q_values / self.policy.ent_coef).sample(noise)  # (batch, samples), eq. 6
+        numbers = self.distribution(obs, q_values, self.policy.ent_coef).sample(noise)  # (batch, samples)
         return critic.actions_of(numbers)
+
+    def allowed(self, obs: PyTorchObs) -> th.Tensor | None:
+        """
+        Joint actions that the mask in the observation allows.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Which are allowed, shape (batch, actions), ``None`` without a mask
+        """
+        mask = mask_of(obs)
+        return None if mask is None else joint_mask(mask, self.policy.critic.choices)
+
+    def distribution(self, obs: PyTorchObs, q_values: th.Tensor, ent_coef: th.Tensor) -> Categorical:
+        """
+        The policy in each state.
+
+        :param obs: Observations, shape (batch, ...)
+        :param q_values: Q-values of all actions, shape (batch, actions)
+        :param ent_coef: Entropy coefficient
+        :return: Softmax of the Q-values of the allowed actions
+        """
+        allowed, logits = self.allowed(obs), q_values / ent_coef  # (batch, actions), eq. 6
+        return Categorical(logits if allowed is None else logits.masked_fill(~allowed, -math.inf))
 
     def candidates(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -78,7 +102,7 @@ class SoftmaxActor(SampledActor):
 
     def value_samples(self, obs: PyTorchObs, noise: Any, proposal: str) -> ActionSamples:
         """
-        Every action once, from which the soft value is exact.
+        Every action once, from which the soft value is exact. A forbidden one has infinite density, and so no part in it.
 
         :param obs: Observations, shape (batch, ...)
         :param noise: Not used
@@ -86,7 +110,9 @@ class SoftmaxActor(SampledActor):
         :return: All actions, and the logarithm of one over their number, shape (batch, actions)
         """
         actions = self.candidates(obs)  # (batch, actions) or (batch, actions, action)
-        return ActionSamples(actions, th.full(actions.shape[:2], -math.log(actions.shape[1]), device=actions.device))
+        log_proposal = th.full(actions.shape[:2], -math.log(actions.shape[1]), device=actions.device)
+        allowed = self.allowed(obs)
+        return ActionSamples(actions, log_proposal if allowed is None else log_proposal.masked_fill(~allowed, math.inf))
 
     def __call__(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         """

@@ -12,7 +12,6 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_maxent.common.checks import SMALLEST, check_count
 from sb3_maxent.common.discrete import choices_of
-from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.schedules import make_schedule
 from sb3_maxent.common.types import ActionSamples, UpdateNoise
@@ -257,7 +256,7 @@ class SoftQLearning(MaxEntAlgorithm):
         if self.actor.is_exact:
             with th.no_grad():
                 q_values = self.critic.q_values(embedding, self.critic.all_actions(len(embedding[0])))  # (batch, actions)
-            log_probs = Categorical(q_values / ent_coef).log_probs  # (batch, actions), eq. 6
+            log_probs = self.actor.distribution(observations, q_values, ent_coef).log_probs  # (batch, actions), eq. 6
             return None, expectation(log_probs, log_probs.exp())  # (batch, 1)
         fixed, updated, actions = self._particles(observations, noise)  # (batch, particles / 2, action) each
         direction = self._direction(embedding, actions, fixed, updated.detach(), ent_coef)  # (batch, updated, action)

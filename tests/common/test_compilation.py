@@ -2,8 +2,10 @@ import copy
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch as th
+from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
@@ -14,6 +16,7 @@ from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common import compilation
 from sb3_maxent.common.compilation import ISOLATED, LOCK, CompiledMethod, reason_to_stay_eager
 from sb3_maxent.common.operators import ONEDNN
+from sb3_maxent.envs import ActionMaskObservation
 from tests.envs import RandomEnv
 from tests.models import ACTIONS, VECTOR
 
@@ -22,6 +25,7 @@ HUNDRED = {"train_freq": 100, "learning_starts": 99, "buffer_size": 1000, "batch
 PARTICLES = {"n_particles": 8, "n_value_samples": 6, "ent_coef": 0.2}
 LATE, EARLY = {"net_arch": [16, 16]}, {"net_arch": [16, 16], "action_layer": 0, "n_critics": 1}
 FACTORS, BITS = ACTIONS["MultiDiscrete actions"], ACTIONS["MultiBinary actions"]
+MASKED = ActionMaskObservation(ActionMasker(RandomEnv(VECTOR, FACTORS), lambda env: np.array([0, 1, 1, 1, 1])))
 VARIANTS = {
     "late action": (DSPG, "Pendulum-v1", {"n_action_samples": 8, "policy_kwargs": LATE}),
     "paper": (
@@ -72,18 +76,21 @@ VARIANTS = {
     "factors": (SoftQLearning, RandomEnv(VECTOR, FACTORS), {"ent_coef": "auto_0.2", "policy_kwargs": LATE}),
     "factors, summed": (DSPG, RandomEnv(VECTOR, FACTORS), {"n_action_samples": 8, "policy_kwargs": LATE}),
     "bits, sampled": (DSPG, RandomEnv(VECTOR, BITS), {"n_action_samples": 8, "policy_kwargs": LATE}),
+    "masks": (DSPG, MASKED, {"n_action_samples": 8, "policy_kwargs": LATE}),
+    "masks, softmax": (SoftQLearning, MASKED, {"ent_coef": 0.2, "policy_kwargs": LATE}),
 }
 # Each compiles for up to half a minute. The default run has the others
 SLOW = (
     *("factors", "factors, summed", "bits, sampled", "normalised, early action", "normalised particles"),
-    *("mixture", "paper", "bfloat16", "reference particles", "uniform proposal"),
+    *("mixture", "masks", "masks, softmax", "paper", "bfloat16", "reference particles", "uniform proposal"),
 )
 
 
 def trained(algorithm, env, arguments, gradient_steps: int = 100, **kwargs):
     # SB3 writes into ``policy_kwargs``
     arguments = copy.deepcopy({**HUNDRED, **arguments, "gradient_steps": gradient_steps, **kwargs})
-    return algorithm("MlpPolicy", env, **arguments).learn(100)
+    policy = "MultiInputPolicy" if isinstance(env, ActionMaskObservation) else "MlpPolicy"
+    return algorithm(policy, env, **arguments).learn(100)
 
 
 def is_compiled(model) -> bool:

@@ -12,10 +12,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from sb3_maxent import DSPG, SoftQLearning
+from sb3_maxent.envs import ActionMaskObservation
 from sb3_maxent.saving.checkpoints import ExactCheckpointCallback, latest_checkpoint, load_checkpoint, save_checkpoint
 from tests.envs import RandomEnv
 from tests.models import ACTIONS, VECTOR
@@ -63,6 +65,13 @@ class OutOfReach(Simulator):
         return super().step(action)
 
 
+def masked():
+    """Each second action is forbidden, by turns"""
+    mask = np.array([True, False, True, False])
+    env = ActionMasker(RandomEnv(VECTOR, ACTIONS["Discrete"]), lambda env: mask ^ (env.unwrapped.n_steps % 2 == 1))
+    return ActionMaskObservation(env)
+
+
 NORMALISED = {"net_arch": [16, 16], "batch_norm": True, "unit_norm": True, "target_critic": False}
 # Algorithm, arguments, environment
 CASES = {
@@ -78,6 +87,7 @@ CASES = {
     ),
     "DSPG, MuJoCo": (DSPG, DSPG_SMALL, lambda: gym.make("Hopper-v5")),
     "Soft Q-learning, MuJoCo": (SoftQLearning, SOFT_Q_SMALL, lambda: gym.make("HalfCheetah-v5")),
+    "DSPG, masks": (DSPG, DSPG_SMALL, masked),
     "DSPG, MultiBinary": (DSPG, DSPG_SMALL, lambda: RandomEnv(VECTOR, ACTIONS["MultiBinary actions"])),
     # The temperature is part of the policy that acts
     "Soft Q-learning, Discrete": (SoftQLearning, {**SOFT_Q_SMALL, "ent_coef": "auto"}, lambda: gym.make("CartPole-v1")),
@@ -114,7 +124,8 @@ def train(case: str, folder, total: int, save_freq: int):
     th.set_num_threads(1)
     algorithm, arguments, make_env = CASES[case]
     if latest_checkpoint(folder) is None:
-        model = algorithm("MlpPolicy", make_env(), **copy.deepcopy(arguments))
+        policy = "MultiInputPolicy" if "masks" in case else "MlpPolicy"
+        model = algorithm(policy, make_env(), **copy.deepcopy(arguments))
     else:
         model = load_checkpoint(algorithm, folder, make_env())
     callback = ExactCheckpointCallback(save_freq, folder)

@@ -1,0 +1,99 @@
+"""Masks of discrete actions: which are allowed in a state. They are observations, under the key ``action_mask``."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import PyTorchObs
+
+from sb3_maxent.common.discrete import choices_of, joint_actions, one_hot
+
+# So the mask of the next state, that of the last one of an episode too, is in every buffer, checkpoint and exported file
+MASK = "action_mask"
+
+
+def mask_of(obs: PyTorchObs) -> th.Tensor | None:
+    """
+    Find the mask in observations.
+
+    :param obs: Observations, shape (batch, ...), or a dictionary of such
+    :return: Which choices are allowed, shape (batch, sum of the numbers of choices), ``None`` without a mask
+    """
+    return obs[MASK] > 0 if isinstance(obs, dict) and MASK in obs else None
+
+
+def joint_mask(mask: th.Tensor, choices: tuple[int, ...]) -> th.Tensor:
+    """
+    Find the joint actions all of whose choices are allowed.
+
+    :param mask: Which choices are allowed, shape (batch, sum of the numbers of choices)
+    :param choices: Numbers of choices of the factors
+    :return: Which joint actions are allowed, shape (batch, actions)
+    """
+    if len(choices) == 1:
+        return mask
+    numbers = th.arange(math.prod(choices), device=mask.device).unsqueeze(0)  # (1, actions)
+    chosen = one_hot(joint_actions(numbers, choices), choices)[0]  # (actions, sum of the numbers of choices)
+    return (~mask).float() @ chosen.T.float() == 0
+
+
+def has_mask(observation_space: spaces.Space, action_space: spaces.Space) -> bool:
+    """
+    Look for a mask of discrete actions in the observations.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :return: Whether there is one
+    :raises ValueError: If it is not of the size of the action space
+    """
+    choices = choices_of(action_space)
+    if not choices or not isinstance(observation_space, spaces.Dict) or MASK not in observation_space.spaces:
+        return False
+    expected = spaces.MultiBinary(sum(choices))
+    if observation_space[MASK] != expected:
+        raise ValueError(
+            f"observation_space[{MASK!r}]={observation_space[MASK]}: the mask of {action_space} is {expected}, one number per "
+            "choice of each factor. Give observations that are no mask another name"
+        )
+    return True
+
+
+def check_masks(masks: Any, action_space: spaces.Space) -> np.ndarray:
+    """
+    Check masks in sb3-contrib's form: 1 or True where a choice is allowed, the choices of the first factor first.
+
+    :param masks: Mask of one state, or of several, shape (..., sum of the numbers of choices)
+    :param action_space: Action space
+    :return: The same as int8, shape (states, sum of the numbers of choices)
+    :raises ValueError: If the shape is wrong, or some factor has no allowed choice
+    """
+    choices = choices_of(action_space)
+    array = np.asarray(masks)
+    if array.size == 0 or array.size % sum(choices) > 0:
+        raise ValueError(f"action_masks of shape {array.shape}: give {sum(choices)} numbers per state for {action_space}")
+    array = (array.reshape(-1, sum(choices)) > 0).astype(np.int8)
+    for part in np.split(array, np.cumsum(choices)[:-1], axis=1):
+        if not part.any(axis=1).all():
+            raise ValueError(f"action_masks={masks!r}: some state has no allowed action in {action_space}, allow one at least")
+    return array
+
+
+def sample_allowed(action_space: spaces.Space, mask: np.ndarray) -> Any:
+    """
+    Draw an action uniformly from the allowed ones, with the generator of the space.
+
+    :param action_space: Action space
+    :param mask: Mask of one state, shape (sum of the numbers of choices,)
+    :return: Action
+    """
+    mask = mask.astype(np.int8)
+    if isinstance(action_space, spaces.MultiDiscrete):
+        return action_space.sample(mask=tuple(np.split(mask, np.cumsum(action_space.nvec)[:-1])))
+    if isinstance(action_space, spaces.MultiBinary):
+        # Of bits, gymnasium's mask is the value, or 2 where both are allowed
+        zero, one = mask.reshape(-1, 2).T
+        return action_space.sample(mask=np.where(zero & one, 2, one).astype(np.int8))
+    assert isinstance(action_space, spaces.Discrete)
+    return action_space.sample(mask=mask)
