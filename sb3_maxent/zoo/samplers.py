@@ -23,7 +23,12 @@ def convert_dspg_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     :param sampled_params: ``trial.params`` of a trial of ``sample_dspg_params``
     :return: Arguments of DSPG
     """
-    return _convert_temperature(_convert_shared_params(sampled_params))
+    hyperparams = _convert_temperature(_convert_shared_params(sampled_params))
+    # RL Zoo replaces the policy_kwargs of the hyperparameter file by these
+    for name in ("action_layer", "batch_norm"):
+        hyperparams["policy_kwargs"][name] = hyperparams.pop(name)
+    hyperparams["policy_kwargs"]["unit_norm"] = hyperparams["policy_kwargs"]["batch_norm"]
+    return hyperparams
 
 
 def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
@@ -40,11 +45,15 @@ def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, addit
     :param additional_args: Whether HER is used, and the arguments of its buffer
     :return: Arguments of DSPG
     """
-    # From 2**2=4 to 2**7=128
-    trial.suggest_int("n_action_samples_pow", 2, 7)
+    # From 2**2=4 to 2**7=128; at the first layer each sample costs a whole network, so to 2**4=16
+    trial.suggest_int("n_action_samples_pow", 2, 7 if trial.suggest_categorical("action_layer", [0, -1]) else 4)
+    trial.suggest_categorical("batch_norm", [True, False])
+    trial.suggest_categorical("norm_reward", [True, False])
+    trial.suggest_int("policy_delay", 1, 3)
     trial.suggest_float("max_grad_norm", 0.1, 10, log=True)
     if not trial.suggest_categorical("learn_ent_coef", [True, False]):
-        trial.suggest_float("ent_coef", 0.005, 1, log=True)
+        # The small ones for scaled rewards
+        trial.suggest_float("ent_coef", 0.0001, 1, log=True)
     elif n_actions > 0:
         # SAC's default is -n_actions
         trial.suggest_float("target_entropy", -2.0 * n_actions, 0.0)
@@ -114,7 +123,8 @@ def _convert_temperature(hyperparams: dict[str, Any]) -> dict[str, Any]:
     :return: Arguments of the algorithm
     """
     if hyperparams.pop("learn_ent_coef", False):
-        hyperparams["ent_coef"] = "auto"
+        # Scaled rewards are small
+        hyperparams["ent_coef"] = "auto_0.01" if hyperparams.get("norm_reward") else "auto"
     if "target_entropy_scale" in hyperparams:
         hyperparams["target_entropy"] = f"auto_{hyperparams.pop('target_entropy_scale')}"
     return hyperparams
