@@ -39,6 +39,16 @@ def test_temperature_draws_the_best_policies(tmp_path):
     example["draw"]().savefig(tmp_path / "temperature.png")
 
 
+def test_mixture_multi_goal_measures_modes():
+    """Without its training, which takes minutes"""
+    example = runpy.run_path(str(EXAMPLES / "4_mixture_multi_goal.py"))
+    model = example["make_model"](4, 0, 4.0)
+    assert model.actor.n_components == 4 and example["shares_of_goals"](model, 3).shape == (4,)
+    # Two near the first best action, one near the second, one between, and one that is beyond them
+    actions = np.array([[0.4, -0.4], [0.5, -0.4], [-0.44, 0.44], [0.3, 0.3], [0.9, -0.9]])
+    assert example["shares_of_modes"](actions) == {"first": 0.4, "second": 0.2, "between": 0.2}
+
+
 @pytest.mark.slow
 def test_train_dspg(tmp_path):
     command = [sys.executable, str(EXAMPLES / "1_train_dspg.py")]

@@ -1,0 +1,120 @@
+"""
+One policy for four equally good goals: DSPG with a mixture of four Gaussians beside a single one.
+
+    python examples/4_mixture_multi_goal.py --seeds 0 1 2 3 4 --temperature 4 > mixture_multi_goal.csv
+
+trains both on MultiGoal-v0, minutes each, and writes a row for each. ``goals`` is the number of goals that at least 5 % of 200
+rollouts end in. At (2.5, 2.5), between two goals, the best actions are about (0.44, -0.44) and (-0.44, 0.44). ``first`` and
+``second`` are the shares of 10,000 sampled actions within 0.2 of these, along the line through both, and ``between`` is the
+share within 0.2 of its middle: intervals of the same length.
+"""
+
+import argparse
+import csv
+import sys
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.utils import LinearSchedule
+
+from sb3_maxent import DSPG
+
+N_STEPS = 12_000
+BETWEEN, MODE, HALF_WIDTH = (2.5, 2.5), 0.44, 0.2
+
+
+def make_model(n_components: int, seed: int, temperature: float) -> DSPG:
+    """
+    The settings of ``examples/2_multi_goal.py``, with fewer steps and samples.
+
+    :param n_components: Number of Gaussians
+    :param seed: Seed
+    :param temperature: Entropy coefficient. The lower, the fewer actions between the modes, and the sooner one is lost
+    :return: A model to train
+    """
+    return DSPG(
+        "MlpPolicy",
+        "MultiGoal-v0",
+        learning_rate=LinearSchedule(2e-3, 0.0, 1.0),
+        learning_starts=6_000,
+        batch_size=128,
+        tau=0.01,
+        ent_coef=temperature,
+        n_action_samples=16,
+        policy_kwargs={"n_components": n_components, "net_arch": [128, 128], "n_critics": 1, "action_layer": 0},
+        seed=seed,
+        device="cpu",
+    )
+
+
+def shares_of_goals(model: DSPG, n_rollouts: int = 200) -> np.ndarray:
+    """
+    Act with the stochastic policy.
+
+    :param model: Model
+    :param n_rollouts: Number of episodes
+    :return: Share of the episodes that end in each goal, shape (4,)
+    """
+    env, goals = gym.make("MultiGoal-v0"), []
+    for seed in range(n_rollouts):
+        observation, _ = env.reset(seed=seed)
+        done = False
+        while not done:
+            action, _ = model.predict(observation)
+            observation, _, terminated, truncated, info = env.step(action)
+            done = terminated or truncated
+        goals.append(info["goal"])
+    return np.bincount(np.array(goals) + 1, minlength=5)[1:] / n_rollouts
+
+
+def shares_of_modes(actions: np.ndarray) -> dict[str, float]:
+    """
+    Where actions lie between two goals.
+
+    :param actions: Actions at (2.5, 2.5), shape (samples, 2)
+    :return: Share of the actions near each of the two best ones, and of those near the middle between them
+    """
+    along = (actions[:, 0] - actions[:, 1]) / 2  # MODE and -MODE at the best two
+    centres = {"first": MODE, "second": -MODE, "between": 0.0}
+    return {name: float((np.abs(along - centre) < HALF_WIDTH).mean()) for name, centre in centres.items()}
+
+
+def measure(n_components: int, seed: int, temperature: float, n_steps: int = N_STEPS) -> dict[str, float]:
+    """
+    Train a model and look at it.
+
+    :param n_components: Number of Gaussians
+    :param seed: Seed
+    :param temperature: Entropy coefficient
+    :param n_steps: Number of steps
+    :return: A row of the table
+    """
+    model = make_model(n_components, seed, temperature).learn(n_steps)
+    shares = shares_of_goals(model)
+    row = {"components": n_components, "seed": seed, "temperature": temperature, "steps": n_steps}
+    row["goals"] = int((shares >= 0.05).sum())
+    row |= {f"goal_{goal}": float(share) for goal, share in enumerate(shares)}
+    return row | shares_of_modes(model.sample_actions(np.array(BETWEEN, np.float32), 10_000))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--components", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--temperature", type=float, default=4.0)
+    arguments = parser.parse_args()
+    th.set_num_threads(1)
+    writer = None
+    for seed in arguments.seeds:
+        for n_components in arguments.components:
+            row = measure(n_components, seed, arguments.temperature)
+            if writer is None:
+                writer = csv.DictWriter(sys.stdout, list(row))
+                writer.writeheader()
+            writer.writerow({name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()})
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
