@@ -46,7 +46,7 @@ SAMPLES = (1, 4, 16, 64, 256)
 # Width of two hidden layers: states per update, and critics of our algorithms; as in SB3's SAC, and as in the paper of DSPG.
 # The others have the critics that they have: SAC, TD3, CrossQ and TQC two, DDPG one
 SIZES = {256: (256, 2), 512: (100, 1)}
-RESULTS = Path(__file__).parent / "results" / "speed"
+RESULTS = Path(__file__).parent / "results"
 # Normalised networks, see networks.md: with target networks, and without them and one action in the critic target
 NORMALISED = {"action_layer": 0, "batch_norm": True, "unit_norm": True}
 
@@ -298,8 +298,7 @@ def main() -> None:
     DEVICE = arguments.device
     th.set_num_threads(1)
     rows, summary = measure(arguments.rounds)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"\W+", "-", summary["processor"]).strip("-").lower()
+    name = "speed-" + re.sub(r"\W+", "-", summary["processor"]).strip("-").lower()
     with open(arguments.output / f"{name}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

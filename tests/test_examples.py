@@ -41,7 +41,7 @@ def test_temperature_draws_the_best_policies(tmp_path):
 
 def test_mixture_multi_goal_measures_modes():
     """Without its training, which takes minutes"""
-    example = runpy.run_path(str(EXAMPLES / "4_mixture_multi_goal.py"))
+    example = runpy.run_path(str(EXAMPLES / "5_mixture_multi_goal.py"))
     model = example["make_model"](4, 0, 4.0)
     assert model.actor.n_components == 4 and example["shares_of_goals"](model, 3).shape == (4,)
     # Two near the first best action, one near the second, one between, and one that is beyond them

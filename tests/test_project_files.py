@@ -92,7 +92,7 @@ def test_results_of_the_readme_are_those_of_the_files(label, name, timed):
         returns = last_returns(name, task)
         mean = sum(returns) / len(returns) if returns else None
         assert cell == (f"{mean:.0f} [{min(returns):.0f}, {max(returns):.0f}]" if returns else "not run")
-    rows = csv.DictReader((ROOT / "benchmarks" / "results" / "speed" / "amd-epyc.csv").open())
+    rows = csv.DictReader((ROOT / "benchmarks" / "results" / "speed-amd-epyc.csv").open())
     ratios = {(row["name"], row["samples"]): row["ratio"] for row in rows if row["width"] == "256"}
     assert float(cells[3]) == float(ratios[timed])
 

@@ -352,5 +352,5 @@ def test_products_of_other_forms(form):
 
 @pytest.mark.parametrize("value", ["False", 2, None])
 def test_compile_is_a_truth_value(value):
-    with pytest.raises(ValueError, match=f"compile={value!r}: give True or False"):
+    with pytest.raises(ValueError, match=f"compile={value!r}: give True, False or 'auto'"):
         DSPG("MlpPolicy", "Pendulum-v1", compile=value)

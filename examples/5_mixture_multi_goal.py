@@ -1,7 +1,7 @@
 """
 One policy for four equally good goals: DSPG with a mixture of four Gaussians beside a single one.
 
-    python examples/4_mixture_multi_goal.py --seeds 0 1 2 3 4 --temperature 4 > mixture_multi_goal.csv
+    python examples/5_mixture_multi_goal.py --seeds 0 1 2 3 4 --temperature 4 > mixture_multi_goal.csv
 
 trains both on MultiGoal-v0, minutes each, and writes a row for each. ``goals`` is the number of goals that at least 5 % of 200
 rollouts end in. At (2.5, 2.5), between two goals, the best actions are about (0.44, -0.44) and (-0.44, 0.44). ``first`` and
