@@ -25,6 +25,8 @@ FUNCTIONS = {
     "stein_variational_gradient": ([FIXED, FIXED, "batch updated action"], []),
     "pre_tanh_score": ([FIXED] * 2, [0.5]),
     "mixed_space_score": ([FIXED] * 2, [0.5]),
+    "composed_q_values": (["parts batch samples", "parts", "parts"], ["and"]),
+    "policy_conflict": (["parts batch samples", "batch samples", "parts", "parts"], []),
 }
 SIZES = {
     "1": 1,
@@ -38,6 +40,7 @@ SIZES = {
     "values": 6,
     "rows": 4,
     "columns": 3,
+    "parts": 2,
 }
 
 
