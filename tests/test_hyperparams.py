@@ -19,6 +19,7 @@ ENTRIES = [
 ]
 DISCRETE = {"CartPole-v1", "Acrobot-v1", "LunarLander-v3", "MountainCar-v0"}
 MUJOCO = {f"{name}-{version}" for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant") for version in ("v4", "v5")}
+HUMANOID = {"Humanoid-v4", "Humanoid-v5"}
 
 
 def constructor_arguments(entry):
@@ -34,7 +35,7 @@ def constructor_arguments(entry):
 
 def test_files_have_the_promised_entries():
     assert set(FILES) == {"dspg", "dspg-paper", "softqlearning", "softqlearning-paper"}
-    assert set(FILES["dspg"]) == {"default", "Pendulum-v1", "MountainCarContinuous-v0", *DISCRETE, *MUJOCO}
+    assert set(FILES["dspg"]) == {"default", "Pendulum-v1", "MountainCarContinuous-v0", *DISCRETE, *MUJOCO, *HUMANOID}
     assert set(FILES["dspg-paper"]) == MUJOCO
     assert set(FILES["softqlearning"]) == {"default", "MultiGoal-v0", "CartPole-v1", "Pendulum-v1", *MUJOCO}
     assert set(FILES["softqlearning-paper"]) == {"MultiGoal-v0", *MUJOCO}

@@ -46,6 +46,15 @@ class SampledActor:
         """
         raise NotImplementedError
 
+    def allowed(self, obs: PyTorchObs) -> th.Tensor | None:
+        """
+        Actions that a mask in the observation allows.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Which are allowed, shape (batch, actions), ``None`` without a mask, as for every box
+        """
+        return None
+
     def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
         """
         Draw several actions per state.

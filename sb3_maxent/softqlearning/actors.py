@@ -205,13 +205,6 @@ class Actor(SampledActor, BasePolicy):
         """
         return self.actions_from_noise(obs, self.deterministic_noise.expand(batch_size_of(obs), -1, -1))
 
-    def allowed(self, obs: PyTorchObs) -> th.Tensor | None:
-        """
-        :param obs: Observations, shape (batch, ...)
-        :return: ``None``: no action of a box is forbidden
-        """
-        return None
-
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self(observation, deterministic)
 

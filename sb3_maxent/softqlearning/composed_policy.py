@@ -14,6 +14,7 @@ from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.observations import batch_size_of
+from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples
 from sb3_maxent.functional import composed_q_values, mixture_proposal, policy_conflict
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
@@ -87,7 +88,7 @@ class ComposedCritic(MultiActionCritic):
         return composed_q_values(values, self.policy.ent_coefs, self.policy.weights, self.policy.mode)  # (batch, samples)
 
 
-class ResamplingActor:
+class ResamplingActor(SampledActor):
     """
     Actor without a network: of proposals around the actions of several policies it takes one, by its importance weight.
 
@@ -103,7 +104,7 @@ class ResamplingActor:
         self.policy = policy
 
     @property
-    def noise_dim(self) -> int:
+    def noise_dim(self) -> int:  # type: ignore[override]
         """
         There is no fixed number of components of noise.
 

@@ -154,7 +154,10 @@ IMAGES = FakeImageEnv(screen_height=36, screen_width=36, discrete=False)
 
 @pytest.mark.parametrize(
     ("algorithm", "policy", "env"),
-    [(DSPG, "CnnPolicy", IMAGES), (SoftQLearning, "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False))],
+    [
+        (DSPG, "CnnPolicy", IMAGES),
+        pytest.param(*(SoftQLearning, "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False)), marks=pytest.mark.slow),
+    ],
 )
 def test_images_and_dict_observations(algorithm, policy, env):
     samples = {"n_action_samples": 4} if algorithm is DSPG else PARTICLES

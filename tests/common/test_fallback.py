@@ -46,8 +46,8 @@ def run(script: str, **environment: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-# The others are of the same kinds: a module, an attribute, an operator, an option, and what is missed at the first update
-QUICK = ("custom_graph_pass", "register_fake", "_linear_pointwise", "custom_post_pass", "compile_fx")
+# The others are missed at the same times: before anything is compiled, or at the first update
+QUICK = ("_linear_pointwise", "compile_fx")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MISSING])

@@ -186,7 +186,7 @@ def test_the_learned_policy_is_the_softmax(algorithm):
     assert distance(env.optimal_policy(alpha=0.8), exact) > 0.1 < distance(env.optimal_policy(gamma=0.0), exact)
 
 
-@pytest.mark.parametrize("algorithm", [DSPG, SoftQLearning])
+@pytest.mark.parametrize("algorithm", [DSPG, pytest.param(SoftQLearning, marks=pytest.mark.slow)])
 def test_a_learned_temperature_gives_the_softmax_its_entropy(algorithm, tmp_path):
     """Of all temperatures one has this entropy, and the policy acts by it, also when it is loaded on its own"""
     rewards, target = np.array([[0.0, 1.0, -0.5, 0.3]]), 0.7

@@ -139,7 +139,11 @@ def visible(folder) -> list[str]:
 IN_A_NEW_PROCESS = f"import sys; from {__name__} import *; print(fingerprint(train(*sys.argv[1:3], 160, 80)))"
 
 
-@pytest.mark.parametrize("case", CASES)
+# Two processes each; what the others have in common with them is in the default run
+SLOW = ("DSPG, MultiBinary", "DSPG, simulator", "DSPG, gSDE")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES])
 def test_going_on_in_a_new_process_is_exact(tmp_path, case):
     whole = fingerprint(train(case, tmp_path, 160, 80))
     assert visible(tmp_path) == ["steps_000000000080", "steps_000000000160"]

@@ -80,7 +80,15 @@ CASES = {
     "soft Q, bits": (SoftQLearning, {}, {}, lambda: bandit(spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(4))),
 }
 # Like other cases but for one line each
-SLOW = ("actions", "factors", "soft Q, normalised networks")
+SLOW = (
+    "actions",
+    "factors",
+    "soft Q, normalised networks",
+    "soft Q, several observations",
+    "soft Q, bits",
+    "soft Q, batch norm, bfloat16",
+    "rewards normalised",
+)
 POLICIES = {"several observations": "MultiInputPolicy", "images": "CnnPolicy"}
 
 
