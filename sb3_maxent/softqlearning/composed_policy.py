@@ -14,11 +14,10 @@ from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.observations import batch_size_of
-from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples
 from sb3_maxent.functional import composed_q_values, mixture_proposal, policy_conflict
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
-from sb3_maxent.softqlearning.softmax_actor import SoftmaxActor, check_random
+from sb3_maxent.softqlearning.softmax_actor import NetworklessActor, SoftmaxActor
 
 # Actions of each policy that proposals are drawn around, and proposals of which one becomes the action
 N_CENTRES = 32
@@ -88,7 +87,7 @@ class ComposedCritic(MultiActionCritic):
         return composed_q_values(values, self.policy.ent_coefs, self.policy.weights, self.policy.mode)  # (batch, samples)
 
 
-class ResamplingActor(SampledActor):
+class ResamplingActor(NetworklessActor):
     """
     Actor without a network: of proposals around the actions of several policies it takes one, by its importance weight.
 
@@ -96,12 +95,6 @@ class ResamplingActor(SampledActor):
     """
 
     is_exact = False
-    optimizer = None
-    features_extractor = None
-    noise_set_size = None
-
-    def __init__(self, policy: "ComposedPolicy"):
-        self.policy = policy
 
     @property
     def noise_dim(self) -> int:  # type: ignore[override]
@@ -155,25 +148,6 @@ class ResamplingActor(SampledActor):
         centres = th.cat([part.actor.candidates(obs) for part in self.policy.parts], dim=1)
         noise = self.policy.candidate_noise.expand(batch_size_of(obs), -1, -1)
         return th.cat([centres, mixture_proposal(centres, noise)[0]], dim=1)
-
-    def __call__(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        """
-        Act.
-
-        :param obs: Observations, shape (batch, ...)
-        :param deterministic: Must be ``False``
-        :return: One random action per state in [-1, 1], shape (batch, action)
-        :raises ValueError: For a deterministic action
-        """
-        check_random(deterministic)
-        return self.sample_actions(obs, 1).squeeze(1)
-
-    def set_training_mode(self, mode: bool) -> None:
-        """
-        Do nothing: there is no network.
-
-        :param mode: Not used
-        """
 
 
 class ComposedPolicy(SoftQLearningPolicy):

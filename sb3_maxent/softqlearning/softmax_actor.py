@@ -28,18 +28,13 @@ def check_random(deterministic: bool) -> None:
         )
 
 
-class SoftmaxActor(SampledActor):
-    r"""
-    Policy of discrete actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)` over all joint actions, or those that a mask
-    in the observation allows. It has no parameters.
-
-    Paper: https://arxiv.org/abs/1702.08165 (equation 6)
+class NetworklessActor(SampledActor):
+    """
+    Base class of actors that choose among actions by their Q-values, and have no network.
 
     :param policy: Policy with the critic and the temperature
     """
 
-    is_exact = True
-    noise_dim = 1
     optimizer = None
     features_extractor = None
     # Its noise only chooses among actions
@@ -52,6 +47,39 @@ class SoftmaxActor(SampledActor):
     def device(self) -> th.device:  # type: ignore[override]
         """Device of the critic"""
         return self.policy.device
+
+    def __call__(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        """
+        Act.
+
+        :param obs: Observations, shape (batch, ...)
+        :param deterministic: Must be ``False``
+        :return: One random action per state: in [-1, 1] or choices, shape (batch, action), or a number, shape (batch,)
+        :raises ValueError: For a deterministic action
+        """
+        check_random(deterministic)
+        return self.sample_actions(obs, 1).squeeze(1)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        Do nothing: there is no network.
+
+        :param mode: Not used
+        """
+
+
+class SoftmaxActor(NetworklessActor):
+    r"""
+    Policy of discrete actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)` over all joint actions, or those that a mask
+    in the observation allows. It has no parameters.
+
+    Paper: https://arxiv.org/abs/1702.08165 (equation 6)
+
+    :param policy: Policy with the critic and the temperature
+    """
+
+    is_exact = True
+    noise_dim = 1
 
     def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
         """
@@ -113,22 +141,3 @@ class SoftmaxActor(SampledActor):
         log_proposal = th.full(actions.shape[:2], -math.log(actions.shape[1]), device=actions.device)
         allowed = self.allowed(obs)
         return ActionSamples(actions, log_proposal if allowed is None else log_proposal.masked_fill(~allowed, math.inf))
-
-    def __call__(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
-        """
-        Act.
-
-        :param obs: Observations, shape (batch, ...)
-        :param deterministic: Must be ``False``
-        :return: Numbers of actions, shape (batch,), or choices, shape (batch, action)
-        :raises ValueError: For a deterministic action
-        """
-        check_random(deterministic)
-        return self.sample_actions(obs, 1).squeeze(1)
-
-    def set_training_mode(self, mode: bool) -> None:
-        """
-        Do nothing: there is no network.
-
-        :param mode: Not used
-        """
