@@ -82,7 +82,17 @@ VARIANTS = {
 # Each compiles for up to half a minute. The default run has the others
 SLOW = (
     *("factors", "factors, summed", "bits, sampled", "normalised, early action", "normalised particles"),
-    *("mixture", "masks", "masks, softmax", "paper", "bfloat16", "reference particles", "uniform proposal"),
+    *(
+        "mixture",
+        "masks",
+        "masks, softmax",
+        "gSDE",
+        "Discrete",
+        "paper",
+        "bfloat16",
+        "reference particles",
+        "uniform proposal",
+    ),
 )
 
 
@@ -244,6 +254,7 @@ def test_a_seed_has_its_weights_in_a_long_run_too():
     assert largest_difference(first, second) == 0.0
 
 
+@pytest.mark.slow
 def test_a_copy_updates_itself():
     model = trained(*VARIANTS["late action"], compile=True)
     before = copy.deepcopy(model)

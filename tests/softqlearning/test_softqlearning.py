@@ -40,7 +40,12 @@ def test_samples_the_boltzmann_density():
     assert kstest(actions, bandit.policy.cdf).statistic < 0.05
     value = next_value(model, th.ones(500, 1), model._draw_noise(500).next_actions, th.tensor(0.3)).mean()
     assert value.item() == pytest.approx(bandit.value, abs=0.02)
-    # The reference form is found out: it samples the density times 1 - a^2
+
+
+@pytest.mark.slow
+def test_the_reference_form_samples_another_density():
+    """The control of the test above: it samples the density times 1 - a^2"""
+    bandit = BoundedQuadraticBandit(c=0.0, h=3.0, b=0.4, alpha=0.3)
     reference, _ = trained_samples(0.4, 3.0, 0.3, particle_space="reference")
     assert kstest(reference, bandit.policy.cdf).statistic > 0.1
 
