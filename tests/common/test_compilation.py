@@ -81,18 +81,8 @@ VARIANTS = {
 }
 # Each compiles for up to half a minute. The default run has the others
 SLOW = (
-    *("factors", "factors, summed", "bits, sampled", "normalised, early action", "normalised particles"),
-    *(
-        "mixture",
-        "masks",
-        "masks, softmax",
-        "gSDE",
-        "Discrete",
-        "paper",
-        "bfloat16",
-        "reference particles",
-        "uniform proposal",
-    ),
+    *("factors", "factors, summed", "bits, sampled", "normalised, early action", "normalised particles", "gSDE", "Discrete"),
+    *("mixture", "masks", "masks, softmax", "paper", "bfloat16", "reference particles", "uniform proposal"),
 )
 
 
