@@ -68,7 +68,7 @@ class MultiActionCritic(BaseModel):
             raise ValueError(f"n_critics={n_critics}: at least one critic is needed")
         if unit_norm and not batch_norm:
             raise ValueError("unit_norm=True: without batch_norm=True the scale of the weights has a meaning")
-        self.unit_norm = unit_norm
+        self.batch_norm, self.unit_norm = batch_norm, unit_norm
         self.share_features_extractor = share_features_extractor
         self.action_dim = spaces.flatdim(action_space)
         self.choices = choices_of(action_space)
@@ -197,8 +197,13 @@ class MultiActionCritic(BaseModel):
         :param next_actions: Actions in the next states, as for :meth:`predictions`
         :return: Predictions, and the embedding of the states
         """
-        if target is self:
-            return self._evaluate_jointly(obs, actions, next_obs, next_actions)
+        if target is not self and not self.batch_norm:
+            return self._evaluate_apart(target, obs, actions, next_obs, next_actions)
+        return self._evaluate_jointly(target, obs, actions, next_obs, next_actions)
+
+    def _evaluate_apart(
+        self, target: "MultiActionCritic", obs: PyTorchObs, actions: th.Tensor, next_obs: PyTorchObs, next_actions: th.Tensor
+    ) -> CriticOutput:
         with th.no_grad():
             next_predictions = target.predictions(target.embed(next_obs), next_actions)  # (networks, batch, samples)
         embedding = self.embed(obs)
@@ -206,27 +211,36 @@ class MultiActionCritic(BaseModel):
         return CriticOutput(predictions, [part.detach() for part in embedding], next_predictions)
 
     def _evaluate_jointly(
-        self, obs: PyTorchObs, actions: th.Tensor, next_obs: PyTorchObs, next_actions: th.Tensor
+        self, target: "MultiActionCritic", obs: PyTorchObs, actions: th.Tensor, next_obs: PyTorchObs, next_actions: th.Tensor
     ) -> CriticOutput:
         """
-        Evaluate both pairs in one pass, so that one batch normalisation fits them both.
+        Evaluate both pairs in one pass of each network, so that one batch normalisation fits them both.
 
         Actions of the replay buffer and of the policy have different statistics. One next action per state counts in them, as
         many as there are actions of the replay buffer; with more than one, all are evaluated with the running statistics.
+        Target networks see the same batch, as in XQC.
 
-        Paper: https://arxiv.org/abs/1902.05605 (section 3.2)
+        Papers: https://arxiv.org/abs/1902.05605 (section 3.2), https://arxiv.org/abs/2509.25174
         """
         batch_size, n_samples = next_actions.shape[:2]
         # Another one in each state: of all actions of a discrete space the first is always the same
         states = th.arange(batch_size, device=next_actions.device)
         one_each = next_actions[states, states % n_samples].unsqueeze(1)  # (batch, 1, action)
-        embedding = self.embed(join_batches(obs, next_obs))
-        predictions = self.predictions(embedding, th.cat([self.one_sample(actions), one_each]))  # (networks, 2 * batch, 1)
+        both_obs, both_actions = join_batches(obs, next_obs), th.cat([self.one_sample(actions), one_each])
+        embedding = self.embed(both_obs)
+        predictions = self.predictions(embedding, both_actions)  # (networks, 2 * batch, 1)
         detached = [part.detach() for part in embedding]
-        next_predictions = predictions[:, batch_size:].detach()  # (networks, batch, 1)
+        target_embedding, target_predictions = detached, predictions.detach()
+        if target is not self:
+            target.q_networks.train()
+            with th.no_grad():
+                target_embedding = target.embed(both_obs)
+                target_predictions = target.predictions(target_embedding, both_actions)  # (networks, 2 * batch, 1)
+            target.q_networks.eval()
+        next_predictions = target_predictions[:, batch_size:]  # (networks, batch, 1)
         if n_samples > 1:
-            next_embedding = [part[batch_size:] for part in detached]
-            next_predictions = self._predictions_in_evaluation_mode(next_embedding, next_actions)
+            next_embedding = [part[batch_size:] for part in target_embedding]
+            next_predictions = target._predictions_in_evaluation_mode(next_embedding, next_actions)
         return CriticOutput(predictions[:, :batch_size], [part[:batch_size] for part in detached], next_predictions)
 
     def soft_value(self, predictions: th.Tensor, samples: ActionSamples, ent_coef: th.Tensor) -> th.Tensor:

@@ -1,4 +1,4 @@
-"""Critics without target networks, which evaluate (s, a) and (s', a') in one batch"""
+"""Normalised critics, which evaluate (s, a) and (s', a') in one batch"""
 
 import pytest
 import torch as th
@@ -51,6 +51,24 @@ def test_both_pairs_have_one_normalisation(action_layer):
         assert {norm.num_batches_tracked.item() for norm in network.modules() if hasattr(norm, "running_mean")} == {1}
     assert output.predictions.requires_grad and not output.next_predictions.requires_grad
     assert not any(part.requires_grad for part in output.embedding)
+
+
+@pytest.mark.parametrize("action_layer", [0, -1])
+def test_target_networks_see_the_same_batch(action_layer):
+    critic, target = make_critic(action_layer=action_layer), make_critic(action_layer=action_layer)
+    target.set_training_mode(False)
+    obs, next_obs = th.randn(5, 3), th.randn(5, 3) * 3 + 1
+    actions, next_actions = th.rand(5, 2), -th.rand(5, 1, 2)
+    separate = target.predictions(target.embed(next_obs), next_actions)
+    output = critic.evaluate(target, obs, actions, next_obs, next_actions)
+    pairs = th.cat([obs, next_obs]), th.cat([actions, next_actions[:, 0]])
+    for i in range(2):
+        expected = written_out(critic.q_networks[i], *pairs), written_out(target.q_networks[i], *pairs)
+        assert th.allclose(output.predictions[i, :, 0], expected[0][:5], atol=1e-5)
+        assert th.allclose(output.next_predictions[i, :, 0], expected[1][5:], atol=1e-5)
+    # The control: by themselves, with the running statistics
+    assert not th.allclose(output.next_predictions, separate, atol=1e-2)
+    assert not target.training and not target.q_networks.training and not output.next_predictions.requires_grad
 
 
 def test_further_next_actions_by_the_running_statistics():
