@@ -153,7 +153,7 @@ def default_target_entropy(action_space: spaces.Space) -> float:
     log_n = sum(math.log(n) for n in choices)
     share = -RANDOM_SHARE * math.expm1(-log_n)
     if share == 0.0:
-        return -float(n_real)
+        return 0.0 - n_real
     log_others = log_n + math.log1p(-math.exp(-log_n))
     return -(1 - share) * math.log1p(-share) - share * (math.log(share) - log_others) - n_real
 

@@ -32,8 +32,8 @@ class DSPGPolicy(MaxEntPolicy):
     :param observation_space: Observation space
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule
-    :param std_head: Standard deviation of the actor of ``Box`` actions: ``"log_std"`` (SB3's) or ``"sigmoid"`` (the paper's),
-        see :class:`Actor`
+    :param std_head: Standard deviation of the actor of ``Box`` or ``HybridBox`` actions: ``"log_std"`` (SB3's) or
+        ``"sigmoid"`` (the paper's), see :class:`Actor`
     :param n_components: Number of squashed Gaussians that the policy of ``Box`` actions is a mixture of. With more than one,
         the deterministic action is the mean of largest Q-value
     :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
