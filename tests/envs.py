@@ -64,6 +64,12 @@ class FaultyEnv(gym.Env):
         return self.observation(), reward, False, self.n_steps % 20 == 0, {}
 
 
+def mean_of(action: Any) -> float:
+    """Mean over the parts of an action, each of which may have parts again"""
+    parts = [*action.values()] if isinstance(action, dict) else action
+    return float(np.mean([mean_of(part) for part in parts]) if isinstance(action, (dict, tuple)) else np.mean(parts))
+
+
 class RandomEnv(gym.Env):
     """
     Random observations and episodes of a given length. Refuses actions outside of its space.
@@ -94,7 +100,7 @@ class RandomEnv(gym.Env):
         assert self.action_space.contains(action), action
         self.n_steps += 1
         observation, end = self.observation_space.sample(), self.n_steps == self.episode_length
-        reward = float(np.mean(action))
+        reward = mean_of(action)
         if isinstance(observation, dict) and "desired_goal" in observation:
             reward = float(self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {}))
         return observation, reward, end and self.terminate, end and not self.terminate, {}

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -15,6 +16,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize, VecTransposeImage
 
 from sb3_maxent import DSPG, SoftQLearning
+from sb3_maxent.envs import FlattenAction
 from tests.envs import RandomEnv
 
 
@@ -139,8 +141,17 @@ ACTIONS = {
     "MultiDiscrete actions": spaces.MultiDiscrete([3, 2]),
     # More than are summed
     "MultiBinary actions": spaces.MultiBinary(7),
+    "hybrid": spaces.Dict(
+        {
+            "force": spaces.Box(-3, 1, (2,)),
+            "gear": spaces.Discrete(3, start=-1),
+            "tools": spaces.Tuple(
+                [spaces.MultiBinary((1, 2)), spaces.MultiDiscrete([2, 3]), spaces.Box(0, 9, (1,), np.int64)]
+            ),
+        }
+    ),
 }
-FINITE = [each for each in ACTIONS if not isinstance(ACTIONS[each], spaces.Box)]
+FINITE = [each for each in ACTIONS if not isinstance(ACTIONS[each], (spaces.Box, spaces.Dict))]
 ENVIRONMENTS = {"1 env": (1, DummyVecEnv), "3 envs": (3, DummyVecEnv), "2 processes": (2, SubprocVecEnv)}
 UPDATES = {
     "each step": {},
@@ -215,11 +226,15 @@ REFUSED: dict[str, Refused] = {
         **REFUSED_BY_SB3,
         **NO_NOISE,
         **{("gSDE", each): (ValueError, "can only be used with continuous actions") for each in FINITE},
-        **{("mixture", each): (ValueError, "n_components=3 has no effect without Box actions") for each in FINITE},
+        ("noise", "hybrid"): (ValueError, "action_noise=.* has no meaning for HybridBox actions"),
+        ("gSDE", "hybrid"): (ValueError, "use_sde=True has no effect on HybridBox actions"),
+        ("mixture", "hybrid"): (ValueError, "n_components=3 has no effect on HybridBox actions"),
+        **{("mixture", each): (ValueError, "n_components=3 has no effect on .* actions") for each in FINITE},
     },
     "SoftQLearning": {
         **REFUSED_BY_SB3,
         **NO_NOISE,
+        ("hybrid",): (ValueError, "action_space=HybridBox.*: SoftQLearning learns Box, .* or MultiBinary actions"),
         ("gSDE",): (TypeError, "unexpected keyword argument 'use_sde'"),
         ("mixture",): (TypeError, "unexpected keyword argument 'n_components'"),
         **{("shared", each): (ValueError, "there is nothing to share with") for each in FINITE},
@@ -274,6 +289,16 @@ def covering_rows(algorithm: str) -> list[Row]:
     return found
 
 
+def make_random_env(observation_space: spaces.Space, action_space: spaces.Space) -> gym.Env:
+    """
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :return: Environment, whose actions are flattened where they have parts
+    """
+    env = RandomEnv(observation_space, action_space)
+    return FlattenAction(env) if isinstance(action_space, spaces.Dict) else env
+
+
 def make_row_env(row: Row) -> VecEnv:
     """
     :param row: A row of ``TABLE``
@@ -283,7 +308,7 @@ def make_row_env(row: Row) -> VecEnv:
     # Forked processes start at once, those of SB3's default import PyTorch first
     kwargs = {"start_method": "fork"} if vec_env_cls is SubprocVecEnv else {}
     arguments = {"observation_space": OBSERVATIONS[row.observations], "action_space": ACTIONS[row.actions]}
-    env = make_vec_env(RandomEnv, n_envs, seed=0, env_kwargs=arguments, vec_env_cls=vec_env_cls, vec_env_kwargs=kwargs)
+    env = make_vec_env(make_random_env, n_envs, seed=0, env_kwargs=arguments, vec_env_cls=vec_env_cls, vec_env_kwargs=kwargs)
     if NORMALISATION[row.normalisation]:
         if row.observations in ("image", "Dict"):
             # Under VecNormalize: SB3 stores what that has seen

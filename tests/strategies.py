@@ -62,6 +62,23 @@ discretes = st.integers(1, 5).map(spaces.Discrete)
 factors = st.lists(st.integers(1, 5), min_size=1, max_size=5).map(spaces.MultiDiscrete) | st.integers(1, 12).map(
     spaces.MultiBinary
 )
+# Boxes and factors of any shape and start, in a Dict or Tuple, which may be in another one
+action_parts = st.one_of(
+    normal_boxes,
+    boxes((np.uint8, np.int16)),
+    st.builds(spaces.Discrete, st.integers(1, 5), start=st.integers(-3, 3)),
+    factors,
+    st.just(spaces.MultiDiscrete([[2, 3], [1, 4]], start=[[0, 1], [2, 3]])),
+    shapes.map(spaces.MultiBinary),
+)
+nested_actions = st.recursive(
+    action_parts,
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3).map(spaces.Tuple)
+        | st.dictionaries(st.text(min_size=1, max_size=3), inner, min_size=1, max_size=3).map(spaces.Dict)
+    ),
+    max_leaves=4,
+)
 observations = st.one_of(
     normal_boxes,
     boxes((np.float16, np.float32, np.float64, np.uint8, np.int16), infinite=True),

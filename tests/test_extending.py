@@ -12,8 +12,10 @@ from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.q_network import QNetwork
-from sb3_maxent.dspg.policies import DiscreteActor, DSPGPolicy
+from sb3_maxent.dspg.policies import DiscreteActor, DSPGPolicy, HybridActor
+from sb3_maxent.envs import FlattenAction
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
+from tests.dspg.test_hybrid import HybridBandit
 from tests.envs import QuadraticBandit
 from tests.models import SMALL
 from tests.softqlearning.test_softqlearning import REWARDS, DiscreteBandit
@@ -82,6 +84,22 @@ class CarefulActor(DiscreteActor):
 
 class CarefulPolicy(DSPGPolicy):
     discrete_actor_class = CarefulActor
+
+
+# --- choices and real numbers that do not depend on them ---------------------------------------------------------------
+
+
+class IndependentActor(HybridActor):
+    def action_distribution(self, obs):
+        distribution = super().action_distribution(obs)
+        for name in ("means", "log_stds"):
+            rows = getattr(distribution, name)
+            setattr(distribution, name, rows.mean(dim=1, keepdim=True).expand_as(rows))
+        return distribution
+
+
+class IndependentPolicy(DSPGPolicy):
+    hybrid_actor_class = IndependentActor
 
 
 BANDIT = {
@@ -186,3 +204,14 @@ def test_a_discrete_distribution_of_ones_own():
     actions = model.sample_actions(np.ones(1, np.float32), 100_000)
     assert np.bincount(actions) / len(actions) == pytest.approx([0.025, 0.925, 0.025, 0.025], abs=0.01)
     assert model.predict(np.ones(1, np.float32), deterministic=True)[0] == REWARDS.argmax()
+
+
+def test_a_hybrid_distribution_of_ones_own():
+    """The deterministic force is that of every gear"""
+    forces = {}
+    for policy in (IndependentPolicy, DSPGPolicy):
+        model = DSPG(policy, FlattenAction(HybridBandit("Dict")), **BANDIT, policy_kwargs={"net_arch": [8]}).learn(130)
+        with th.no_grad():
+            distribution = model.actor.action_distribution(th.ones(1, 1))
+            forces[policy] = distribution.means.std(dim=1).item()
+    assert forces[IndependentPolicy] < 1e-6 < 0.01 < forces[DSPGPolicy]

@@ -19,6 +19,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.errors import NonFiniteError
+from sb3_maxent.common.hybrid_space import HybridBox
+from sb3_maxent.envs import FlattenAction
 from sb3_maxent.saving.checkpoints import ExactCheckpointCallback, latest_checkpoint, load_checkpoint
 from tests.envs import ACTIONS, BOX, FuzzEnv
 from tests.models import state_of
@@ -31,6 +33,7 @@ from tests.strategies import (
     POLICY_ARGUMENTS,
     all_actions,
     all_observations,
+    nested_actions,
     nothing,
 )
 
@@ -109,11 +112,13 @@ def outcome(error: Exception | None) -> None:
     event("learned" if error is None else f"{type(error).__name__}: {re.sub('[^a-zA-Z_].*', '', str(error))}")
 
 
-@given(algorithms, all_observations, all_actions)
-def test_spaces(algorithm, observation_space, action_space):
+@given(algorithms, all_observations, all_actions | nested_actions, st.booleans())
+def test_spaces(algorithm, observation_space, action_space, flattened):
+    """Actions that are a Dict or Tuple, and any other, also through the wrapper that flattens them"""
     error = None
     try:
-        learn(algorithm, FuzzEnv(observation_space, action_space))
+        env = FuzzEnv(observation_space, action_space)
+        learn(algorithm, FlattenAction(env) if flattened else env)
     except (AssertionError, NotImplementedError) as refusal:
         error = refusal
         assert re.search(SB3_REFUSES, str(error)), error
@@ -181,11 +186,14 @@ rewards = st.lists(
 scales = st.sampled_from([1.0, 0.0, 1e-40, 1e5, 1e10, 1e18, 1e25, 3e38, -1e20]) | st.floats(-10, 10)
 
 
-SOME_ACTIONS = (ACTIONS, spaces.Discrete(3), spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(7))
+HYBRID = HybridBox(ACTIONS, (3, 2))
+SOME_ACTIONS = (ACTIONS, spaces.Discrete(3), spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(7), HYBRID)
 
 
 @given(algorithms, rewards, scales, st.sampled_from(SOME_ACTIONS), st.integers(0, 6), st.booleans())
 def test_rewards_and_observations(algorithm, rewards, scale, actions, learning_starts, learned):
+    if actions is HYBRID:
+        algorithm = "DSPG"
     arguments = {"ent_coef": "auto"} if learned and (algorithm == "DSPG" or actions is not ACTIONS) else {}
     error = None
     try:

@@ -22,6 +22,7 @@ from tests.models import (
     actions_of,
     differing,
     make_model,
+    make_random_env,
     parameters_of,
     state_of,
 )
@@ -37,6 +38,7 @@ CASES = {
     "SoftQLearning, reference": ("SoftQLearning", {"particle_space": "reference", "value_proposal": "uniform"}),
     "DSPG, MultiDiscrete": ("DSPG", {"env": RandomEnv(VECTOR, ACTIONS["MultiDiscrete actions"])}),
     "DSPG, MultiBinary": ("DSPG", {"env": RandomEnv(VECTOR, ACTIONS["MultiBinary actions"]), "target_entropy": "auto_2"}),
+    "DSPG, hybrid": ("DSPG", {"env": make_random_env(VECTOR, ACTIONS["hybrid"]), "policy_kwargs": {"std_head": "sigmoid"}}),
     "SoftQLearning, MultiBinary": (
         "SoftQLearning",
         {"env": RandomEnv(VECTOR, ACTIONS["MultiBinary actions"]), "ent_coef": "auto"},

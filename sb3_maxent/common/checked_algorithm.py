@@ -117,7 +117,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
             # SB3 draws from all actions
             masks = check_masks(self._last_obs[MASK], self.action_space)  # type: ignore[index]
             actions = np.array([sample_allowed(self.action_space, mask) for mask in masks])
-            return actions, actions
+            return actions, self.policy.scale_action(actions)
         return super()._sample_action(learning_starts, action_noise, n_envs)
 
     def predict(

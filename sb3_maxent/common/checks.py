@@ -7,6 +7,9 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sb3_maxent.common.discrete import choices_of
+from sb3_maxent.common.hybrid_space import HybridBox
+
 # Of the numbers that networks compute with
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 # Integers up to here are exact in float64, in which actions are scaled
@@ -98,10 +101,12 @@ def check_action_space(model: BaseAlgorithm) -> None:
         actions do not start at 0
     """
     space, supported = model.action_space, type(model).supported_action_spaces  # type: ignore[attr-defined]
-    if not isinstance(space, supported):
+    # A HybridBox is a box for SB3, but not for who learns boxes alone
+    if not isinstance(space, supported) or (isinstance(space, HybridBox) and HybridBox not in supported):
         *most, last = (kind.__name__ for kind in supported)
         choices = f"{', '.join(most)} or {last}" if most else last
-        raise ValueError(f"action_space={space}: {type(model).__name__} learns {choices} actions")
+        hint = ". sb3_maxent.envs.FlattenAction makes one of it" if isinstance(space, (spaces.Dict, spaces.Tuple)) else ""
+        raise ValueError(f"action_space={space}: {type(model).__name__} learns {choices} actions{hint}")
     shape = space.shape or ()
     if not isinstance(space, spaces.Box) and (np.any(getattr(space, "start", 0)) or len(shape) > 1 or 0 in shape):
         raise ValueError(
@@ -139,7 +144,7 @@ def check_off_policy_arguments(model: OffPolicyAlgorithm) -> None:
     _check_train_freq(model.train_freq)
     # A private name of SB3's two classes: other noise shows its shape only when it acts
     shape, space = np.shape(getattr(model.action_noise, "_mu", 0.0)), model.action_space
-    if model.action_noise is not None and not isinstance(space, spaces.Box):
+    if model.action_noise is not None and choices_of(space):
         kind = type(space).__name__
         raise ValueError(f"action_noise={model.action_noise!r} has no meaning for {kind} actions, leave it out")
     if isinstance(space, spaces.Box) and shape != space.shape and np.prod(shape) != 1:

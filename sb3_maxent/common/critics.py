@@ -11,6 +11,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_maxent.common.discrete import choices_of, joint_actions, one_hot
+from sb3_maxent.common.hybrid import encode_hybrid
+from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.common.observations import join_batches
 from sb3_maxent.common.q_network import QNetwork
 from sb3_maxent.common.types import ActionSamples, CriticOutput
@@ -70,8 +72,11 @@ class MultiActionCritic(BaseModel):
             raise ValueError("unit_norm=True: without batch_norm=True the scale of the weights has a meaning")
         self.batch_norm, self.unit_norm = batch_norm, unit_norm
         self.share_features_extractor = share_features_extractor
-        self.action_dim = spaces.flatdim(action_space)
         self.choices = choices_of(action_space)
+        self.action_dim = spaces.flatdim(action_space)
+        if isinstance(action_space, HybridBox):
+            # Inputs, each choice with its own one
+            self.action_dim += sum(self.choices) - len(self.choices)
         self.q_networks = nn.ModuleList(
             self.network_class(
                 features_dim, self.action_dim, net_arch, activation_fn, action_layer, evaluation_precision, batch_norm
@@ -141,13 +146,15 @@ class MultiActionCritic(BaseModel):
 
         ``Box`` actions stay as they are. Of ``Discrete`` and ``MultiDiscrete`` actions these are the one-hot vectors of the
         choices, one after the other, and of ``MultiBinary`` actions the bits as -1 and 1. So there are as many as the sum of
-        the numbers of choices, not their product.
+        the numbers of choices, not their product. Of a ``HybridBox`` these are its real numbers and the one-hot vectors.
 
         :param actions: Actions, as for :meth:`predictions`
         :return: Inputs, shape (batch, samples, inputs)
         """
         if isinstance(self.action_space, spaces.MultiBinary):
             return 2.0 * actions - 1.0
+        if isinstance(self.action_space, HybridBox):
+            return encode_hybrid(actions, self.choices)
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions.unsqueeze(2)  # (batch, samples, 1)
         return one_hot(actions, self.choices) if self.choices else actions

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from torch.nn import functional as F
 
 from sb3_maxent.common.distributions import RULED_OUT, Categorical, PolicyDistribution, inverse_distribution
+from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.functional import check_shapes
 
 # Joint actions up to which the expectation over independent factors is summed. As many as DSPG samples by default, so that the
@@ -21,10 +22,12 @@ def choices_of(space: spaces.Space) -> tuple[int, ...]:
     :param space: Action space
     :return: One number per factor: one factor for ``Discrete``, two choices per bit for ``MultiBinary``, none for ``Box``
     """
+    if isinstance(space, HybridBox):
+        return space.choices
     if isinstance(space, spaces.Discrete):
         return (int(space.n),)
     if isinstance(space, spaces.MultiDiscrete):
-        return tuple(space.nvec.tolist())
+        return tuple(space.nvec.flatten().tolist())
     return (2,) * math.prod(space.shape) if isinstance(space, spaces.MultiBinary) else ()
 
 

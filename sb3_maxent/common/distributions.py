@@ -108,6 +108,23 @@ class PolicyDistribution:
         return self.sample(noise), None
 
 
+def squashed_log_prob(samples: th.Tensor, mean: th.Tensor, log_std: th.Tensor) -> th.Tensor:
+    r"""
+    Log density of actions under diagonal Gaussians squashed by tanh, from the value before the squash: inverting tanh is
+    meaningless at saturation.
+
+    .. math:: \log \pi(a) = \log N(u; \mu, \sigma^2) - \sum_k \log(1 - \tanh^2 u_k)
+
+    :param samples: Pre-tanh samples, shape (batch, samples, action)
+    :param mean: Means before the squash, shape (batch, samples, action), or (batch, 1, action) for all samples
+    :param log_std: Logarithms of the standard deviations, of the same shape
+    :return: Log density of the squashed actions in nats, shape (batch, samples)
+    """
+    standardised = (samples - mean) * th.exp(-log_std)  # (batch, samples, action)
+    log_normal = -0.5 * standardised.square() - log_std - 0.5 * math.log(2 * math.pi)
+    return (log_normal - log_slope(samples)).sum(dim=-1)  # (batch, samples)
+
+
 class SquashedGaussian(PolicyDistribution):
     r"""
     Diagonal Gaussian squashed by tanh: :math:`a = \tanh u`, :math:`u = \mu + \sigma \epsilon`. Samples are :math:`u`.
@@ -157,20 +174,15 @@ class SquashedGaussian(PolicyDistribution):
         return th.tanh(self.mean)
 
     def log_prob(self, samples: th.Tensor) -> th.Tensor:
-        r"""
-        Log density of actions, from the value before the squash: inverting tanh is meaningless at saturation.
-
-        .. math:: \log \pi(a) = \log N(u; \mu, \sigma^2) - \sum_k \log(1 - \tanh^2 u_k)
+        """
+        Log density of actions, see :func:`squashed_log_prob`.
 
         :param samples: Pre-tanh samples, shape (batch, samples, action)
         :return: Log density of the squashed actions in nats, shape (batch, samples)
         :raises ValueError: If the shape is wrong
         """
         check_shapes((self.mean, "batch action"), (samples, "batch samples action"))
-        mean, log_std = self.mean.unsqueeze(1), self.log_std.unsqueeze(1)  # (batch, 1, action)
-        standardised = (samples - mean) * th.exp(-log_std)  # (batch, samples, action)
-        log_normal = -0.5 * standardised.square() - log_std - 0.5 * math.log(2 * math.pi)
-        return (log_normal - log_slope(samples)).sum(dim=-1)  # (batch, samples)
+        return squashed_log_prob(samples, self.mean.unsqueeze(1), self.log_std.unsqueeze(1))  # (batch, samples)
 
 
 class Categorical(PolicyDistribution):

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_maxent.common.discrete import choices_of, joint_actions, one_hot
+from sb3_maxent.common.hybrid_space import HybridBox
 
 # So the mask of the next state, that of the last one of an episode too, is in every buffer, checkpoint and exported file
 MASK = "action_mask"
@@ -89,6 +90,8 @@ def sample_allowed(action_space: spaces.Space, mask: np.ndarray) -> Any:
     :return: Action
     """
     mask = mask.astype(np.int8)
+    if isinstance(action_space, HybridBox):
+        return action_space.sample(mask)
     if isinstance(action_space, spaces.MultiDiscrete):
         return action_space.sample(mask=tuple(np.split(mask, np.cumsum(action_space.nvec)[:-1])))
     if isinstance(action_space, spaces.MultiBinary):

@@ -12,6 +12,7 @@ from torch import nn
 
 from sb3_maxent.common.checks import check_count, check_flag
 from sb3_maxent.common.critics import MultiActionCritic
+from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.masks import MASK, check_masks, has_mask
@@ -186,6 +187,15 @@ class MaxEntPolicy(SACPolicy):
         )
         return critic.to(self.device)
 
+    def scale_action(self, action: np.ndarray) -> np.ndarray:
+        """
+        Turn actions of the environment into those of the networks.
+
+        :param action: Actions
+        :return: Actions in [-1, 1], or the same choices
+        """
+        return super().scale_action(action) if isinstance(self.action_space, spaces.Box) else action
+
     def unscale_action(self, scaled_action: np.ndarray) -> np.ndarray:
         """
         Turn actions of the networks into those of the environment.
@@ -199,6 +209,9 @@ class MaxEntPolicy(SACPolicy):
         action, box = super().unscale_action(finite(scaled_action, "action")), self.action_space
         if box.dtype.kind != "f":
             action = np.rint(action)
+        # The last components of a HybridBox, none of another box
+        first_choice = action.shape[-1] - len(choices_of(box))
+        action[..., first_choice:] = np.rint(action[..., first_choice:])
         return np.minimum(np.maximum(action, box.low), box.high).astype(box.dtype)
 
     def best_action(self, obs: PyTorchObs, candidates: th.Tensor, allowed: th.Tensor | None = None) -> th.Tensor:

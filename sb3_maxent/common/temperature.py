@@ -137,21 +137,25 @@ def default_target_entropy(action_space: spaces.Space) -> float:
       The default lies below these bounds.
     - It depends on the number of joint actions alone, not on how they are written as factors.
 
+    For choices and real numbers together (``HybridBox``) it is the sum of both. The entropy of such a policy is that of its
+    choices plus the mean one of its real numbers given the choices. Each part can reach its own target, so the sum can be
+    reached. Where actions that end an episode keep the choices below their part, the real numbers can make up for it: their
+    entropy may be as much as :math:`1 + \log 2` per component above their part.
+
     About the trap: https://arxiv.org/abs/2112.02852
 
     :param action_space: Action space
     :return: Target entropy in nats
     """
     choices = choices_of(action_space)
-    if not choices:
-        return -float(get_action_dim(action_space))
+    n_real = get_action_dim(action_space) - len(choices) if isinstance(action_space, spaces.Box) else 0
     # Of thousands of factors the number of joint actions is too large for a float
     log_n = sum(math.log(n) for n in choices)
     share = -RANDOM_SHARE * math.expm1(-log_n)
     if share == 0.0:
-        return 0.0
+        return 0.0 - n_real
     log_others = log_n + math.log1p(-math.exp(-log_n))
-    return -(1 - share) * math.log1p(-share) - share * (math.log(share) - log_others)
+    return -(1 - share) * math.log1p(-share) - share * (math.log(share) - log_others) - n_real
 
 
 def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space) -> float:

@@ -28,6 +28,30 @@ STD_HEADS = ("log_std", "sigmoid")
 MIN_STD = 1e-4
 
 
+def check_std_head(std_head: str) -> None:
+    """
+    Check that there is such a head.
+
+    :param std_head: Name of the head of the standard deviation
+    :raises ValueError: If there is none
+    """
+    if std_head not in STD_HEADS:
+        raise ValueError(f"std_head={std_head!r} is not one of {STD_HEADS}")
+
+
+def log_std_of(output: th.Tensor, std_head: str) -> th.Tensor:
+    """
+    Turn the output of a network into the logarithm of a standard deviation.
+
+    :param output: Output, any shape
+    :param std_head: ``"log_std"`` or ``"sigmoid"``
+    :return: Logarithm, of the same shape
+    """
+    if std_head == "sigmoid":
+        return th.log(th.sigmoid(output) + MIN_STD)
+    return output.clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+
 class DistributionActor(SampledActor):
     """What the actors of DSPG share: their policy is a distribution. A mixin."""
 
@@ -94,8 +118,7 @@ class Actor(DistributionActor, SACActor):
 
     def __init__(self, *args: Any, std_head: str = "log_std", batch_norm: bool = False, n_components: int = 1, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if std_head not in STD_HEADS:
-            raise ValueError(f"std_head={std_head!r} is not one of {STD_HEADS}")
+        check_std_head(std_head)
         if self.use_sde and std_head != "log_std":
             raise ValueError(f"std_head={std_head!r} has no effect with use_sde=True, which learns its own standard deviation")
         check_count(n_components, "n_components")
@@ -135,11 +158,7 @@ class Actor(DistributionActor, SACActor):
         if self.std_head == "log_std" and self.n_components == 1:
             return super().get_action_dist_params(obs)
         latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
-        log_std = self.log_std(latent)  # type: ignore[operator]
-        if self.std_head == "sigmoid":
-            log_std = th.log(th.sigmoid(log_std) + MIN_STD)
-        else:
-            log_std = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        log_std = log_std_of(self.log_std(latent), self.std_head)  # type: ignore[operator]
         return self.mu(latent), log_std, {} if self.n_components == 1 else {"logits": self.logits(latent)}
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
@@ -207,7 +226,8 @@ class DiscreteActor(DistributionActor, BasePolicy):
         self.choices = choices_of(action_space)
         self.noise_dim = len(self.choices)
         self.latent_pi = make_trunk(features_dim, net_arch, activation_fn, batch_norm)
-        self.logits = nn.Linear([features_dim, *net_arch][-1], spaces.flatdim(action_space))
+        n_logits = len(self.choices) if isinstance(action_space, spaces.MultiBinary) else sum(self.choices)
+        self.logits = nn.Linear([features_dim, *net_arch][-1], n_logits)
 
     def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
         """
@@ -220,7 +240,16 @@ class DiscreteActor(DistributionActor, BasePolicy):
         return draw_noise(th.rand, batch_size, n_samples, self.noise_dim, self.device)
 
     def action_distribution(self, obs: PyTorchObs) -> PolicyDistribution:
-        latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
+        return self.choice_distribution(obs, self.latent_pi(self.extract_features(obs, self.features_extractor)))
+
+    def choice_distribution(self, obs: PyTorchObs, latent: th.Tensor) -> PolicyDistribution:
+        """
+        Distribution of the choices in each state.
+
+        :param obs: Observations, shape (batch, ...), for their mask
+        :param latent: Last hidden layer, shape (batch, hidden)
+        :return: The distribution
+        """
         logits = self.logits(latent)  # (batch, sum of the numbers of choices)
         # In evaluation mode it acts: NaN would choose some action in silence
         logits = logits if self.training else finite(logits, "action")

@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from torch import nn
 
 from sb3_maxent.common.checks import check_count
+from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.types import ActionSamples, UpdateNoise
 from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
@@ -26,7 +27,8 @@ class DSPG(MaxEntAlgorithm):
     loss. The actor needs no gradient of the Q-function and no reparametrisation.
 
     With ``Discrete`` actions the expectation over actions is the exact sum, as it is over up to 64 joint actions of
-    ``MultiDiscrete`` and ``MultiBinary`` spaces: ``n_action_samples`` has no effect then.
+    ``MultiDiscrete`` and ``MultiBinary`` spaces: ``n_action_samples`` has no effect then. ``Dict`` and ``Tuple`` actions, of
+    boxes and choices together, need the wrapper :class:`~sb3_maxent.envs.flatten_action.FlattenAction`.
 
     Paper: https://arxiv.org/abs/1909.03198
 
@@ -94,6 +96,7 @@ class DSPG(MaxEntAlgorithm):
         spaces.Discrete,
         spaces.MultiDiscrete,
         spaces.MultiBinary,
+        HybridBox,
     )
     policy_base = DSPGPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {

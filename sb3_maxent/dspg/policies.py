@@ -8,10 +8,21 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_maxent.common.checks import check_count, check_flag
+from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.common.policies import MaxEntPolicy
 from sb3_maxent.dspg.actors import Actor, DiscreteActor, DistributionActor
+from sb3_maxent.dspg.hybrid_actor import HybridActor
 
-__all__ = ["Actor", "CnnPolicy", "DSPGPolicy", "DiscreteActor", "DistributionActor", "MlpPolicy", "MultiInputPolicy"]
+__all__ = [
+    "Actor",
+    "CnnPolicy",
+    "DSPGPolicy",
+    "DiscreteActor",
+    "DistributionActor",
+    "HybridActor",
+    "MlpPolicy",
+    "MultiInputPolicy",
+]
 
 
 class DSPGPolicy(MaxEntPolicy):
@@ -21,8 +32,8 @@ class DSPGPolicy(MaxEntPolicy):
     :param observation_space: Observation space
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule
-    :param std_head: Standard deviation of the actor of ``Box`` actions: ``"log_std"`` (SB3's) or ``"sigmoid"`` (the paper's),
-        see :class:`Actor`
+    :param std_head: Standard deviation of the actor of ``Box`` or ``HybridBox`` actions: ``"log_std"`` (SB3's) or
+        ``"sigmoid"`` (the paper's), see :class:`Actor`
     :param n_components: Number of squashed Gaussians that the policy of ``Box`` actions is a mixture of. With more than one,
         the deterministic action is the mean of largest Q-value
     :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
@@ -33,6 +44,7 @@ class DSPGPolicy(MaxEntPolicy):
     # Override them to train another policy distribution
     actor_class: ClassVar[type[Actor]] = Actor
     discrete_actor_class: ClassVar[type[DiscreteActor]] = DiscreteActor
+    hybrid_actor_class: ClassVar[type[HybridActor]] = HybridActor
     actor: Actor | DiscreteActor
     actor_target: Actor | DiscreteActor | None
 
@@ -62,15 +74,22 @@ class DSPGPolicy(MaxEntPolicy):
             self.actor_target.set_training_mode(False)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
-        if isinstance(self.action_space, spaces.Box):
-            heads: dict[str, Any] = {"std_head": self.std_head, "n_components": self.n_components}
+        space, is_hybrid = self.action_space, isinstance(self.action_space, HybridBox)
+        heads: dict[str, Any] = {"batch_norm": self.batch_norm, "std_head": self.std_head}
+        if isinstance(space, spaces.Box) and not is_hybrid:
             actor_kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
-            return self.actor_class(**actor_kwargs, **heads, batch_norm=self.batch_norm).to(self.device)
-        for name, default in (("std_head", "log_std"), ("n_components", 1)):
-            if getattr(self, name) != default:
-                raise ValueError(f"{name}={getattr(self, name)!r} has no effect without Box actions: leave it out")
-        actor_kwargs = self._update_features_extractor(self.net_args, features_extractor)
-        return self.discrete_actor_class(**actor_kwargs, batch_norm=self.batch_norm).to(self.device)
+            return self.actor_class(**actor_kwargs, **heads, n_components=self.n_components).to(self.device)
+        unused: dict[str, tuple[Any, Any]] = {
+            "n_components": (self.n_components, 1),
+            "use_sde": (self.actor_kwargs["use_sde"], False),
+        }
+        if not is_hybrid:
+            unused["std_head"] = heads.pop("std_head"), "log_std"
+        for name, (value, default) in unused.items():
+            if value != default:
+                raise ValueError(f"{name}={value!r} has no effect on {type(space).__name__} actions: leave it out")
+        actor_class = self.hybrid_actor_class if is_hybrid else self.discrete_actor_class
+        return actor_class(**self._update_features_extractor(self.net_args, features_extractor), **heads).to(self.device)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         # The actor does not know which of several deterministic actions is the best

@@ -2,11 +2,12 @@
 
 import gymnasium as gym
 
+from sb3_maxent.envs.flatten_action import FlattenAction
 from sb3_maxent.envs.masks import ActionMaskObservation
 from sb3_maxent.envs.mazes import LAYOUTS, ROBOTS, MazeTaskEnv
 from sb3_maxent.envs.multi_goal import MultiGoalEnv
 
-__all__ = ["ActionMaskObservation", "MazeTaskEnv", "MultiGoalEnv"]
+__all__ = ["ActionMaskObservation", "FlattenAction", "MazeTaskEnv", "MultiGoalEnv"]
 
 gym.register("MultiGoal-v0", entry_point="sb3_maxent.envs.multi_goal:MultiGoalEnv", max_episode_steps=30)
 # It needs MuJoCo, so it is not imported before it is made

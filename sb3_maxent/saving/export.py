@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize, VecTransposeImage
 from torch import nn
 
+from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.policies import MaxEntPolicy
 
@@ -62,6 +63,7 @@ class ActingPolicy(nn.Module):
         self.policy, self.deterministic = policy, deterministic
         self.normalisers = nn.ModuleDict(make_normalisers(policy.observation_space, vec_normalize))
         self.action_shape = policy.action_space.shape or ()
+        self.n_choices = len(choices_of(policy.action_space))
         self.rescale = isinstance(policy.action_space, spaces.Box)
         if isinstance(policy.action_space, spaces.Box):
             self.register_buffer("low", th.as_tensor(policy.action_space.low))
@@ -88,6 +90,8 @@ class ActingPolicy(nn.Module):
             return actions
         # As ``unscale_action``: rounding could leave the box
         actions = self.low + 0.5 * (actions + 1.0) * (self.high - self.low)
+        if self.n_choices > 0:
+            actions = th.cat([actions[:, : -self.n_choices], actions[:, -self.n_choices :].round()], dim=1)
         return (actions if self.low.is_floating_point() else actions.round()).clamp(self.low, self.high).to(self.low.dtype)
 
 
@@ -132,7 +136,7 @@ def export_onnx(
         loaded without one does not know that it was trained with it.
     :param deterministic: ``True`` for ``predict(deterministic=True)``. ``False`` adds an input ``noise``, to be drawn for
         each state, shape (batch, noise): standard normal; for discrete actions uniform in [0, 1), one number per factor of the
-        action for DSPG and one number for SoftQLearning.
+        action for DSPG and one number for SoftQLearning; standard normal for all components of a ``HybridBox``.
         With gSDE this is the distribution of the actions over all its noise matrices.
     :raises ImportError: If onnx or onnxscript is missing
     :raises ValueError: If ``vec_normalize`` is of observations of another shape, a wrapper changes what it has normalised, or

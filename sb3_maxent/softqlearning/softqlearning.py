@@ -40,7 +40,8 @@ class SoftQLearning(MaxEntAlgorithm):
 
     With ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions both are exact: the soft value is a sum over all joint
     actions, at most ``MAX_JOINT_ACTIONS`` of them, and the policy their softmax. There is no sampling network then, and the
-    arguments about particles, value samples and the gradient norm have no effect.
+    arguments about particles, value samples and the gradient norm have no effect. Boxes and choices in one action are refused:
+    the sampling network makes real numbers alone, and a softmax needs a finite number of actions.
 
     Paper: https://arxiv.org/abs/1702.08165
 

@@ -86,7 +86,7 @@ def test_policies_that_there_are(policy):
 
 def test_action_spaces_that_an_algorithm_learns():
     space = spaces.Tuple([spaces.Discrete(2)])
-    expected = r"^action_space=Tuple.*: DSPG learns Box, Discrete, MultiDiscrete or MultiBinary actions$"
+    expected = r"^action_space=Tuple.*: DSPG learns Box, Discrete, MultiDiscrete, MultiBinary or HybridBox actions. sb3_max"
     with pytest.raises(ValueError, match=expected):
         make_model("DSPG", RandomEnv(VECTOR, space))
     # A subclass may learn others

@@ -18,7 +18,7 @@ from sb3_maxent.common.compilation import ISOLATED, LOCK, CompiledMethod, reason
 from sb3_maxent.common.operators import ONEDNN
 from sb3_maxent.envs import ActionMaskObservation
 from tests.envs import RandomEnv
-from tests.models import ACTIONS, VECTOR
+from tests.models import ACTIONS, VECTOR, make_random_env
 
 # One hundred updates after one hundred random steps: what is learned does not change what is seen
 HUNDRED = {"train_freq": 100, "learning_starts": 99, "buffer_size": 1000, "batch_size": 16, "seed": 0}
@@ -76,13 +76,14 @@ VARIANTS = {
     "factors": (SoftQLearning, RandomEnv(VECTOR, FACTORS), {"ent_coef": "auto_0.2", "policy_kwargs": LATE}),
     "factors, summed": (DSPG, RandomEnv(VECTOR, FACTORS), {"n_action_samples": 8, "policy_kwargs": LATE}),
     "bits, sampled": (DSPG, RandomEnv(VECTOR, BITS), {"n_action_samples": 8, "policy_kwargs": LATE}),
+    "hybrid": (DSPG, make_random_env(VECTOR, ACTIONS["hybrid"]), {"n_action_samples": 8, "policy_kwargs": LATE}),
     "masks": (DSPG, MASKED, {"n_action_samples": 8, "policy_kwargs": LATE}),
     "masks, softmax": (SoftQLearning, MASKED, {"ent_coef": 0.2, "policy_kwargs": LATE}),
 }
 # Each compiles for up to half a minute. The default run has the others
 SLOW = (
     *("factors", "factors, summed", "bits, sampled", "normalised, early action", "normalised particles", "gSDE", "Discrete"),
-    *("mixture", "masks", "masks, softmax", "paper", "bfloat16", "reference particles", "uniform proposal"),
+    *("mixture", "hybrid", "masks", "masks, softmax", "paper", "bfloat16", "reference particles", "uniform proposal"),
 )
 
 

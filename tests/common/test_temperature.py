@@ -8,6 +8,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.discrete import choices_of
+from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.common.temperature import Temperature, parse_ent_coef, parse_target_entropy
 from tests.models import make_model
 
@@ -76,6 +77,15 @@ def test_target_entropy_of_discrete_actions(space):
         # However the actions are written
         assert target == pytest.approx(parse_target_entropy("auto", spaces.Discrete(n_actions)))
     assert parse_target_entropy("auto", spaces.Discrete(1)) == 0.0
+
+
+def test_target_entropy_of_hybrid_actions():
+    """The sum of both defaults, which is below the largest entropy"""
+    space = HybridBox(spaces.Box(-3, 1, (2,)), (3, 4))
+    target = parse_target_entropy("auto", space)
+    assert target == pytest.approx(parse_target_entropy("auto", spaces.Discrete(12)) - 2)
+    assert target < np.log(12) + 2 * np.log(2) and parse_target_entropy("auto_0.5", space) == target / 2
+    assert parse_target_entropy("auto", HybridBox(spaces.Box(-3, 1, (2,)), (1,))) == -2.0
 
 
 def cliff_entropy(temperature, n_actions, gamma=0.99):

@@ -72,7 +72,7 @@ def test_bad_arguments(kwargs, message):
 
 @pytest.mark.parametrize(("name", "value"), [("std_head", "sigmoid"), ("n_components", 2)])
 def test_a_head_without_a_box(name, value):
-    with pytest.raises(ValueError, match=f"{name}={value!r} has no effect without Box actions"):
+    with pytest.raises(ValueError, match=f"{name}={value!r} has no effect on Discrete actions"):
         MlpPolicy(OBSERVATIONS, spaces.Discrete(2), lambda progress: 1e-3, **{name: value})
 
 

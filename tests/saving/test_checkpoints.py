@@ -20,7 +20,7 @@ from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.envs import ActionMaskObservation
 from sb3_maxent.saving.checkpoints import ExactCheckpointCallback, latest_checkpoint, load_checkpoint, save_checkpoint
 from tests.envs import RandomEnv
-from tests.models import ACTIONS, VECTOR
+from tests.models import ACTIONS, VECTOR, make_random_env
 
 SMALL = {"buffer_size": 2000, "batch_size": 16, "learning_starts": 30, "seed": 0, "policy_kwargs": {"net_arch": [16]}}
 DSPG_SMALL, SOFT_Q_SMALL = {**SMALL, "n_action_samples": 4}, {**SMALL, "n_particles": 4, "n_value_samples": 4}
@@ -89,6 +89,7 @@ CASES = {
     "Soft Q-learning, MuJoCo": (SoftQLearning, SOFT_Q_SMALL, lambda: gym.make("HalfCheetah-v5")),
     "DSPG, masks": (DSPG, DSPG_SMALL, masked),
     "DSPG, MultiBinary": (DSPG, DSPG_SMALL, lambda: RandomEnv(VECTOR, ACTIONS["MultiBinary actions"])),
+    "DSPG, hybrid": (DSPG, DSPG_SMALL, lambda: make_random_env(VECTOR, ACTIONS["hybrid"])),
     # The temperature is part of the policy that acts
     "Soft Q-learning, Discrete": (SoftQLearning, {**SOFT_Q_SMALL, "ent_coef": "auto"}, lambda: gym.make("CartPole-v1")),
 }

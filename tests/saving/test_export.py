@@ -19,6 +19,7 @@ from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.saving.export import export_onnx
 from tests.dspg.test_mixture import MixturePolicy
 from tests.envs import QuadraticBandit
+from tests.models import ACTIONS, make_random_env
 from tests.test_train_eval_mode import NormalisingExtractor
 
 SMALL = {"buffer_size": 200, "learning_starts": 10, "batch_size": 8, "seed": 0, "policy_kwargs": {"net_arch": [16, 16]}}
@@ -76,6 +77,7 @@ CASES = {
     "actions": (DSPG, {}, {}, lambda: gym.make("CartPole-v1")),
     "factors": (DSPG, {}, {}, lambda: bandit(spaces.MultiDiscrete([3, 2]))),
     "bits": (DSPG, {}, {"batch_norm": True}, lambda: bandit(spaces.MultiBinary(7))),
+    "hybrid": (DSPG, {}, {}, lambda: make_random_env(spaces.Box(-1, 1, (3,)), ACTIONS["hybrid"])),
     "soft Q, actions": (SoftQLearning, {"ent_coef": 0.05}, {}, lambda: gym.make("CartPole-v1")),
     "soft Q, bits": (SoftQLearning, {}, {}, lambda: bandit(spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(4))),
 }
