@@ -1,5 +1,6 @@
 """Actors of DSPG: squashed Gaussians and mixtures of them, and discrete distributions."""
 
+import math
 from typing import Any
 
 import torch as th
@@ -19,7 +20,7 @@ from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.layers import make_trunk
 from sb3_maxent.common.masks import mask_of
-from sb3_maxent.common.mixtures import SquashedMixture
+from sb3_maxent.common.mixtures import SquashedMixture, spread_points
 from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples
 
@@ -117,8 +118,12 @@ class Actor(DistributionActor, SACActor):
         self.mu = nn.Linear(width, self.n_components * action_dim)
         self.log_std = nn.Linear(width, self.n_components * action_dim)  # type: ignore[assignment]
         self.logits = nn.Linear(width, self.n_components)
-        # Gaussians that start alike follow the same gradient, and part slowly
-        nn.init.uniform_(self.mu.bias, -1.0, 1.0)
+        # Gaussians that start alike follow the same gradient, and part slowly. So they start far from each other and narrower
+        # than one alone, together about as wide. (The sigmoid of zero is a half already)
+        with th.no_grad():
+            self.mu.bias.copy_(spread_points(self.n_components, action_dim).flatten())
+            if self.std_head == "log_std":
+                self.log_std.bias.fill_(math.log(0.5))  # type: ignore[union-attr]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         ours = {"std_head": self.std_head, "batch_norm": self.batch_norm, "n_components": self.n_components}
