@@ -7,10 +7,11 @@ trains both on MultiGoal-v0, a minute each, and writes a row for each. ``goals``
 rollouts end in. At (2.5, 2.5), between two goals, the best actions are about (0.44, -0.44) and (-0.44, 0.44). ``first`` and
 ``second`` are the shares of 10,000 sampled actions within 0.2 of these, along the line through both, and ``between`` is the
 share within 0.2 of its middle: intervals of the same length. The shares of the Boltzmann density exp(Q / 10), by soft value
-iteration, are 0.31, 0.31 and 0.20. Those of the best squashed Gaussian for the same Q are 0.22, 0.22 and 0.45.
+iteration, are 0.30, 0.30 and 0.19. Those of the best squashed Gaussian for the same Q are 0.22, 0.22 and 0.44.
 
-Two things keep a component at each goal. The Gaussians start far from each other, as the package does it. And the actor waits
-until the critic knows the goals: before, the best action is to stand still, on which all four would meet.
+Two things keep the Gaussians from meeting at one action. They start far from each other, as the package does it. And the actor
+waits until the critic knows the goals: before, the best action is to stand still. One may still lose its goal later, see
+``benchmarks/README.md``.
 """
 
 import argparse
