@@ -103,8 +103,8 @@ def grouped_gradient(model: DSPG, draw: Draw, obs: th.Tensor, n_samples: int, le
     The score function for a squashed Gaussian, with samples that depend on each other within a group.
 
     The baseline of a sample is the mean over the *other groups*. It does not depend on the sample, so that
-    :math:`E[b \nabla \log \pi(a)] = 0`, and as each sample alone follows the policy, the gradient has no bias. Leaving only the
-    sample itself out has one: the others of its group know where it is.
+    :math:`E[b \nabla \log \pi(a)] = 0`, and as each sample alone follows the policy, the gradient has no bias. Leaving only
+    the sample itself out has one: the others of its group know where it is.
 
     :param model: Model
     :param draw: What draws the noise

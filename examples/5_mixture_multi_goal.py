@@ -3,7 +3,7 @@ One policy for four equally good goals: DSPG with a mixture of four Gaussians be
 
     python examples/5_mixture_multi_goal.py --seeds 0 1 2 3 4 > mixture_multi_goal.csv
 
-trains both on MultiGoal-v0, a minute each, and writes a row for each. ``goals`` is the number of goals that at least 5 % of 200
+trains both on MultiGoal-v0, a minute each, writing a row for each. ``goals`` is the number of goals that at least 5 % of 200
 rollouts end in. At (2.5, 2.5), between two goals, the best actions are about (0.44, -0.44) and (-0.44, 0.44). ``first`` and
 ``second`` are the shares of 10,000 sampled actions within 0.2 of these, along the line through both, and ``between`` is the
 share within 0.2 of its middle: intervals of the same length. The shares of the Boltzmann density exp(Q / 10), by soft value
