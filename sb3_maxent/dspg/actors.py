@@ -115,15 +115,15 @@ class Actor(DistributionActor, SACActor):
         # One more component of the noise chooses the Gaussian
         action_dim, self.noise_dim = self.noise_dim, self.noise_dim + 1
         width = [self.features_dim, *self.net_arch][-1]
-        self.mu = nn.Linear(width, self.n_components * action_dim)
-        self.log_std = nn.Linear(width, self.n_components * action_dim)  # type: ignore[assignment]
-        self.logits = nn.Linear(width, self.n_components)
+        means, log_stds = (nn.Linear(width, self.n_components * action_dim) for _ in range(2))
         # Gaussians that start alike follow the same gradient, and part slowly. So they start far from each other and narrower
         # than one alone, together about as wide. (The sigmoid of zero is a half already)
         with th.no_grad():
-            self.mu.bias.copy_(spread_points(self.n_components, action_dim).flatten())
+            means.bias.copy_(spread_points(self.n_components, action_dim).flatten())
             if self.std_head == "log_std":
-                self.log_std.bias.fill_(math.log(0.5))  # type: ignore[union-attr]
+                log_stds.bias.fill_(math.log(0.5))
+        self.mu, self.log_std = means, log_stds  # type: ignore[assignment]
+        self.logits = nn.Linear(width, self.n_components)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         ours = {"std_head": self.std_head, "batch_norm": self.batch_norm, "n_components": self.n_components}
