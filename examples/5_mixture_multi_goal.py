@@ -1,12 +1,17 @@
 """
 One policy for four equally good goals: DSPG with a mixture of four Gaussians beside a single one.
 
-    python examples/5_mixture_multi_goal.py --seeds 0 1 2 3 4 --temperature 4 > mixture_multi_goal.csv
+    python examples/5_mixture_multi_goal.py --seeds 0 1 2 3 4 > mixture_multi_goal.csv
 
-trains both on MultiGoal-v0, minutes each, and writes a row for each. ``goals`` is the number of goals that at least 5 % of 200
+trains both on MultiGoal-v0, a minute each, writing a row for each. ``goals`` is the number of goals that at least 5 % of 200
 rollouts end in. At (2.5, 2.5), between two goals, the best actions are about (0.44, -0.44) and (-0.44, 0.44). ``first`` and
 ``second`` are the shares of 10,000 sampled actions within 0.2 of these, along the line through both, and ``between`` is the
-share within 0.2 of its middle: intervals of the same length.
+share within 0.2 of its middle: intervals of the same length. The shares of the Boltzmann density exp(Q / 10), by soft value
+iteration, are 0.30, 0.30 and 0.19. Those of the best squashed Gaussian for the same Q are 0.22, 0.22 and 0.44.
+
+Two things keep the Gaussians from meeting at one action. They start far from each other, as the package does it. And the actor
+waits until the critic knows the goals: before, the best action is to stand still. One may still lose its goal later, see
+``benchmarks/README.md``.
 """
 
 import argparse
@@ -20,13 +25,24 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_maxent import DSPG
 
-N_STEPS = 12_000
+N_STEPS, N_RANDOM, N_CRITIC_ALONE = 13_000, 6_000, 1_500
 BETWEEN, MODE, HALF_WIDTH = (2.5, 2.5), 0.44, 0.2
+
+
+def actor_learning_rate(progress_remaining: float) -> float:
+    """
+    Zero while actions are random, and while the critic learns alone.
+
+    :param progress_remaining: Remaining progress of training, from 1 to 0
+    :return: Learning rate of the actor
+    """
+    waits = (1 - progress_remaining) * N_STEPS < N_RANDOM + N_CRITIC_ALONE
+    return 0.0 if waits else 1e-3 * progress_remaining
 
 
 def make_model(n_components: int, seed: int, temperature: float) -> DSPG:
     """
-    The settings of ``examples/2_multi_goal.py``, with fewer steps and samples.
+    The settings of ``examples/2_multi_goal.py``, with fewer steps and samples, and an actor that waits.
 
     :param n_components: Number of Gaussians
     :param seed: Seed
@@ -36,13 +52,15 @@ def make_model(n_components: int, seed: int, temperature: float) -> DSPG:
     return DSPG(
         "MlpPolicy",
         "MultiGoal-v0",
-        learning_rate=LinearSchedule(2e-3, 0.0, 1.0),
-        learning_starts=6_000,
+        learning_rate=actor_learning_rate,
+        qf_learning_rate=LinearSchedule(2e-3, 0.0, 1.0),
+        learning_starts=N_RANDOM,
         batch_size=128,
         tau=0.01,
         ent_coef=temperature,
         n_action_samples=16,
         policy_kwargs={"n_components": n_components, "net_arch": [128, 128], "n_critics": 1, "action_layer": 0},
+        compile=True,
         seed=seed,
         device="cpu",
     )
@@ -102,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--components", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--temperature", type=float, default=4.0)
+    parser.add_argument("--temperature", type=float, default=10.0)
     arguments = parser.parse_args()
     th.set_num_threads(1)
     writer = None

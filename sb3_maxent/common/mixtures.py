@@ -10,6 +10,25 @@ from sb3_maxent.functional import check_shapes
 
 # Probability of a component below which it is as if it had this one
 MIN_WEIGHT = 1e-30
+# Random points of the unit ball among which spread_points chooses
+N_CANDIDATES = 1000
+
+
+def spread_points(n_points: int, n_dimensions: int) -> th.Tensor:
+    """
+    Draw points of the unit ball that are far from each other. Each next one is the farthest of many from those before it.
+
+    :param n_points: Number of points
+    :param n_dimensions: Number of dimensions
+    :return: Points, shape (points, dimensions)
+    """
+    directions = F.normalize(th.randn(N_CANDIDATES, n_dimensions), dim=1)  # (candidates, dimensions)
+    candidates = directions * th.rand(N_CANDIDATES, 1) ** (1 / n_dimensions)  # (candidates, dimensions), uniform in the ball
+    points = candidates[candidates.norm(dim=1).argmax()].unsqueeze(0)  # (1, dimensions)
+    while len(points) < n_points:
+        farthest = th.cdist(candidates, points).amin(dim=1).argmax()
+        points = th.cat([points, candidates[farthest].unsqueeze(0)])
+    return points  # (points, dimensions)
 
 
 class SquashedMixture(PolicyDistribution):

@@ -1,5 +1,6 @@
 """Actors of DSPG: squashed Gaussians and mixtures of them, and discrete distributions."""
 
+import math
 from typing import Any
 
 import torch as th
@@ -19,7 +20,7 @@ from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.layers import make_trunk
 from sb3_maxent.common.masks import mask_of
-from sb3_maxent.common.mixtures import SquashedMixture
+from sb3_maxent.common.mixtures import SquashedMixture, spread_points
 from sb3_maxent.common.policies import SampledActor
 from sb3_maxent.common.types import ActionSamples
 
@@ -137,11 +138,15 @@ class Actor(DistributionActor, SACActor):
         # One more component of the noise chooses the Gaussian
         action_dim, self.noise_dim = self.noise_dim, self.noise_dim + 1
         width = [self.features_dim, *self.net_arch][-1]
-        self.mu = nn.Linear(width, self.n_components * action_dim)
-        self.log_std = nn.Linear(width, self.n_components * action_dim)  # type: ignore[assignment]
+        means, log_stds = (nn.Linear(width, self.n_components * action_dim) for _ in range(2))
+        # Gaussians that start alike follow the same gradient, and part slowly. So they start far from each other and narrower
+        # than one alone, together about as wide. (The sigmoid of zero is a half already)
+        with th.no_grad():
+            means.bias.copy_(spread_points(self.n_components, action_dim).flatten())
+            if self.std_head == "log_std":
+                log_stds.bias.fill_(math.log(0.5))
+        self.mu, self.log_std = means, log_stds  # type: ignore[assignment]
         self.logits = nn.Linear(width, self.n_components)
-        # Gaussians that start alike follow the same gradient, and part slowly
-        nn.init.uniform_(self.mu.bias, -1.0, 1.0)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         ours = {"std_head": self.std_head, "batch_norm": self.batch_norm, "n_components": self.n_components}

@@ -6,7 +6,7 @@ import torch as th
 from scipy.stats import norm
 
 from sb3_maxent.common.distributions import SquashedGaussian, log_slope
-from sb3_maxent.common.mixtures import SquashedMixture
+from sb3_maxent.common.mixtures import SquashedMixture, spread_points
 from sb3_maxent.functional import expectation, score_function_loss
 
 ALPHA = 0.3
@@ -228,3 +228,22 @@ def test_wrong_shapes_are_refused():
         mixture.sample(th.zeros(3, 5, 3))
     with pytest.raises(ValueError, match="action = 2"):
         mixture.log_prob(th.zeros(4, 5, 3))
+
+
+def smallest_distance(points):
+    return th.pdist(points).min().item()
+
+
+@pytest.mark.parametrize(("n_points", "action_dim"), [(2, 1), (4, 1), (4, 2), (3, 6), (8, 17)])
+def test_points_are_spread(n_points, action_dim):
+    th.manual_seed(0)
+    draws = [spread_points(n_points, action_dim) for _ in range(20)]
+    assert all(points.shape == (n_points, action_dim) and points.norm(dim=1).max() <= 1 for points in draws)
+    smallest = min(smallest_distance(points) for points in draws)
+    # Two at the ends of the interval, four in equal distances of 2 / 3, four near the corners of a square in the disc
+    assert smallest > {(2, 1): 1.95, (4, 1): 0.45, (4, 2): 1.2}.get((n_points, action_dim), 1.0)
+    # Elsewhere each time
+    assert smallest_distance(th.stack([points.flatten() for points in draws[:2]])) > 0.001
+    # Control: independent directions are not spread
+    others = [th.nn.functional.normalize(th.randn(n_points, action_dim)) for _ in range(20)]
+    assert min(smallest_distance(points) for points in others) < 0.9 * smallest
