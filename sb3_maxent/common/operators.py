@@ -6,11 +6,12 @@ A name that another version of PyTorch does not have raises ImportError or Attri
 arguments and what they return. None has a gradient.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch as th
+import torch._dynamo.config as dynamo_config
 import torch._functorch.config as functorch_config
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch.fx import Graph, Node
@@ -135,12 +136,17 @@ def inductor_options() -> dict[str, Any]:
     return {**dict.fromkeys(THRESHOLDS, 10_000), "post_grad_custom_post_pass": OperatorPass()}
 
 
-def compile_gradient_at_once() -> AbstractContextManager:
+@contextmanager
+def compile_gradient_at_once() -> Iterator[None]:
     """
-    Let the compiler compile the gradient together with the function. Otherwise it does so at the first ``backward``, which
-    another thread may disturb.
+    Let the compiler compile the gradient together with the function: in one graph where PyTorch can (from 2.13 on), otherwise as
+    a graph of its own. It would compile that at the first ``backward``, which another thread may disturb.
 
     :return: Context in which to call the compiled function
     """
-    names: Iterable[str] = ("force_non_lazy_backward_lowering",)
-    return functorch_config.patch({name: True for name in names if hasattr(functorch_config, name)})
+    settings = ((dynamo_config, "trace_autograd_ops"), (functorch_config, "force_non_lazy_backward_lowering"))
+    with ExitStack() as stack:
+        for config, name in settings:
+            if hasattr(config, name):
+                stack.enter_context(config.patch({name: True}))
+        yield
