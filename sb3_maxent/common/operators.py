@@ -25,6 +25,8 @@ ONEDNN_LINEAR = th.ops.mkldnn._linear_pointwise if ONEDNN else None
 MIN_MULTIPLICATIONS = 2**22
 # Inductor stores what many later operations read or what took many to compute: here a hidden layer of all samples
 THRESHOLDS = ("realize_opcount_threshold", "realize_acc_reads_threshold", "realize_reads_threshold")
+# What makes the gradient a part of the graph (new in PyTorch 2.13), and what compiles it in time where it is one of its own
+GRADIENT_SETTINGS = ((dynamo_config, "trace_autograd_ops"), (functorch_config, "force_non_lazy_backward_lowering"))
 LIBRARY = th.library.Library("sb3_maxent", "FRAGMENT")
 
 LIBRARY.define("linear(Tensor input, Tensor weight, Tensor? bias) -> Tensor")
@@ -139,14 +141,13 @@ def inductor_options() -> dict[str, Any]:
 @contextmanager
 def compile_gradient_at_once() -> Iterator[None]:
     """
-    Let the compiler compile the gradient together with the function: in one graph where PyTorch can (from 2.13 on), otherwise as
-    a graph of its own. It would compile that at the first ``backward``, which another thread may disturb.
+    Let the compiler compile the gradient together with the function. Otherwise it does so at the first ``backward``, which
+    another thread may disturb.
 
     :return: Context in which to call the compiled function
     """
-    settings = ((dynamo_config, "trace_autograd_ops"), (functorch_config, "force_non_lazy_backward_lowering"))
     with ExitStack() as stack:
-        for config, name in settings:
+        for config, name in GRADIENT_SETTINGS:
             if hasattr(config, name):
                 stack.enter_context(config.patch({name: True}))
         yield
