@@ -3,7 +3,6 @@
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -169,20 +168,11 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         return metrics
 
     def _gradients(
-        self,
-        replay_data: ReplayData,
-        noise: UpdateNoise,
-        ent_coef: th.Tensor,
-        update_actor: bool,
-        parameters: list[th.Tensor],
+        self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool, parameters: list[th.Tensor]
     ) -> tuple[Losses, list[th.Tensor | None]]:
         """
-        The losses and their gradients. This is what ``compile=True`` compiles: it moves no parameter.
+        The losses (:meth:`_losses`) and their gradients. This is what ``compile=True`` compiles: it moves no parameter.
 
-        :param replay_data: Transitions
-        :param noise: Everything random in the update
-        :param ent_coef: Entropy coefficient
-        :param update_actor: Whether to compute the loss of the actor
         :param parameters: Parameters of the critic's optimizer and, to update the actor, of the actor's
         :return: Losses without gradient, and the gradient of each parameter
         """
@@ -190,8 +180,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         # In one pass: no optimizer has parameters of both
         loss = losses.critic if losses.actor is None else losses.critic + losses.actor
         gradients = gradients_of(loss, parameters)
-        actor_loss = None if losses.actor is None else losses.actor.detach()
-        return losses._replace(critic=losses.critic.detach(), actor=actor_loss), gradients
+        return Losses(*[None if each is None else each.detach() for each in losses]), gradients
 
     def _losses(self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool = True) -> Losses:
         """
@@ -299,18 +288,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         if self._rollout_timesteps > 0:
             self.logger.record("train/updates_per_step", gradient_steps / self._rollout_timesteps)
 
-    # --- acting and saving -------------------------------------------------------------------------------------------------
-
-    def sample_actions(self, observation: np.ndarray | dict[str, np.ndarray], n_samples: int) -> np.ndarray:
-        """
-        Draw several actions per state from the policy. They show, for instance, whether it has several modes.
-
-        :param observation: One observation or a batch, as for ``predict``
-        :param n_samples: Number of actions per state
-        :return: Actions in the units of the environment, shape (samples, ...), or (batch, samples, ...) for a batch
-        :raises ValueError: If ``n_samples`` is not a positive integer
-        """
-        return self.policy.sample_actions(observation, n_samples)
+    # --- saving ------------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
         networks = ["actor", "critic", "critic_target"]
