@@ -8,6 +8,10 @@ has its own table, named by it: ratios of one do not hold for another.
     pip install sb3_contrib sbx-rl  # the latter brings JAX
     python benchmarks/speed.py
 
+Of a table that is there already, some rows are measured again by their names, beside SB3's SAC:
+
+    python benchmarks/speed.py --only "DSPG compiled" "SoftQLearning compiled"
+
 With ``--device cuda`` networks are on the GPU, and times are those of a clock.
 """
 
@@ -259,24 +263,35 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def measure(n_rounds: int) -> tuple[list[dict], dict]:
+def measure_updates(n_rounds: int, only: list[str]) -> tuple[list[dict], dict]:
     """
     :param n_rounds: Number of rounds
-    :return: A row for each algorithm, number of samples and width, and everything else
+    :param only: Names of the algorithms, beside SAC, none for all
+    :return: A row for each algorithm, number of samples and width, and the models with two layers of 256 units
     """
-    rows = []
+    rows, kept = [], {}
     for width in SIZES:
-        models, measured = timers(contenders(width), SIZES[width][0])
+        makers = {key: maker for key, maker in contenders(width).items() if not only or key[0] in ("SAC", *only)}
+        models, measured = timers(makers, SIZES[width][0])
         timed = interleaved(measured, n_rounds)
         rows += [
             {"name": name, "samples": samples, "width": width, "ms": round(1000 * seconds, 2), "ratio": round(ratio, 2)}
             for (name, samples), (seconds, ratio) in timed.items()
         ]
-        if width == 256:
-            names = [("SAC", None), *((name, 64) for name in ("DSPG", "DSPG compiled"))]
-            names += [(name, None) for name in ("SoftQLearning", "SoftQLearning compiled")]
-            frames = interleaved({name: steps(models[name]) for name in names}, n_rounds)
-    return rows, {
+        kept = kept or models
+    return rows, kept
+
+
+def measure_rest(models: dict, n_rounds: int) -> dict:
+    """
+    :param models: Models with two layers of 256 units
+    :param n_rounds: Number of rounds
+    :return: Versions, steps of ``learn()``, start and memory
+    """
+    names = [("SAC", None), *((name, 64) for name in ("DSPG", "DSPG compiled"))]
+    names += [(name, None) for name in ("SoftQLearning", "SoftQLearning compiled")]
+    frames = interleaved({name: steps(models[name]) for name in names}, n_rounds)
+    return {
         "processor": processor(),
         "torch": th.__version__,
         "python": platform.python_version(),
@@ -288,26 +303,47 @@ def measure(n_rounds: int) -> tuple[list[dict], dict]:
     }
 
 
+def merged(rows: list[dict], path: Path) -> list[dict]:
+    """
+    :param rows: New rows
+    :param path: Table of earlier ones
+    :return: The rows of the table with those that were measured again, but for SAC's own; ratios can be compared, times cannot
+    """
+    with open(path, newline="") as file:
+        table = {(row["name"], row["samples"], row["width"]): row for row in csv.DictReader(file)}
+    for row in rows:
+        # The ratios of the other rows are to the table's own SAC
+        if row["name"] != "SAC":
+            table[row["name"], "" if row["samples"] is None else str(row["samples"]), str(row["width"])] = row
+    numbers = {"samples": int, "width": int, "ms": float, "ratio": float}
+    return [{k: numbers[k](v) if k in numbers and v not in ("", None) else v for k, v in r.items()} for r in table.values()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="measure these rows of the table again")
     arguments = parser.parse_args()
     global DEVICE
     DEVICE = arguments.device
     th.set_num_threads(1)
-    rows, summary = measure(arguments.rounds)
-    name = "speed-" + re.sub(r"\W+", "-", summary["processor"]).strip("-").lower()
+    rows, models = measure_updates(arguments.rounds, arguments.only)
+    name = "speed-" + re.sub(r"\W+", "-", processor()).strip("-").lower()
+    if arguments.only:
+        rows = merged(rows, arguments.output / f"{name}.csv")
+    else:
+        summary = measure_rest(models, arguments.rounds)
+        print(json.dumps(summary, indent=1))
+        (arguments.output / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
     with open(arguments.output / f"{name}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    (arguments.output / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(rows, arguments.output / f"{name}.png")
     for row in rows:
         print(f"{row['width']:4d}  {row['name']:30s} {row['samples'] or '':>4}  {row['ms']:8.2f} ms  {row['ratio']:6.2f}")
-    print(json.dumps(summary, indent=1))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -19,7 +18,7 @@ from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.schedules import make_schedule
 from sb3_maxent.common.tempered_algorithm import TemperedAlgorithm
 from sb3_maxent.common.types import ActionSamples, Losses, ReplayData, UpdateNoise
-from sb3_maxent.common.updates import TargetUpdate, gradient_step
+from sb3_maxent.common.updates import TargetUpdate, gradient_step, gradients_of, optimized
 from sb3_maxent.functional import td_target
 
 
@@ -75,7 +74,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         super()._setup_model()
         self._create_aliases()
         keep_freed_memory()
-        self._loss_function = CompiledMethod(self._losses) if self.compile in (True, 1) else self._losses
+        self._loss_function = CompiledMethod(self._gradients) if self.compile in (True, 1) else self._gradients
 
     def _check_hyperparameters(self) -> None:
         """
@@ -108,7 +107,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         if self.compile == "auto":
             before = self._loss_function
             # Of all calls that continue the run: a resumed model decides as it did at first
-            self._loss_function, decision = compile_automatically(self._losses, before, self._total_timesteps, self.device)
+            self._loss_function, decision = compile_automatically(self._gradients, before, self._total_timesteps, self.device)
             if self.num_timesteps == 0 or self._loss_function is not before:
                 self.logger.info(decision)
         return setup
@@ -157,18 +156,35 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         :return: Metrics without gradient, not yet read back from the device
         """
         ent_coef = self.temperature.value
-        losses = self._loss_function(replay_data, noise, ent_coef, update_actor)
-        metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": losses.critic.detach(), "q_mean": losses.q_mean}
-        metrics.update(self._update_networks(losses))
+        networks = [self.critic, self.actor] if update_actor and self.actor.optimizer is not None else [self.critic]
+        parameters = [parameter for network in networks for parameter in optimized(network.optimizer)]
+        losses, gradients = self._loss_function(replay_data, noise, ent_coef, update_actor, parameters)
+        metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": losses.critic, "q_mean": losses.q_mean}
+        metrics.update(self._update_networks(losses, gradients))
         if losses.log_prob is not None:
             metrics["log_prob"] = losses.log_prob.mean()
             metrics["entropy"] = -metrics["log_prob"]
             metrics.update(self.temperature.learn(losses.log_prob, float(self.target_entropy)))
         return metrics
 
+    def _gradients(
+        self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool, parameters: list[th.Tensor]
+    ) -> tuple[Losses, list[th.Tensor | None]]:
+        """
+        The losses (:meth:`_losses`) and their gradients. This is what ``compile=True`` compiles: it moves no parameter.
+
+        :param parameters: Parameters of the critic's optimizer and, to update the actor, of the actor's
+        :return: Losses without gradient, and the gradient of each parameter
+        """
+        losses = self._losses(replay_data, noise, ent_coef, update_actor)
+        # In one pass: no optimizer has parameters of both
+        loss = losses.critic if losses.actor is None else losses.critic + losses.actor
+        gradients = gradients_of(loss, parameters)
+        return Losses(*[None if each is None else each.detach() for each in losses]), gradients
+
     def _losses(self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool = True) -> Losses:
         """
-        The losses of critic and actor. This is what ``compile=True`` compiles: it moves no parameter.
+        The losses of critic and actor.
 
         :param replay_data: Transitions
         :param noise: Everything random in the update
@@ -191,19 +207,14 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             actor_loss, log_prob = self._actor_loss(obs, output.embedding, noise.actions, ent_coef)
         return Losses(loss, output.predictions[0].detach().mean(), actor_loss, log_prob)
 
-    def _update_networks(self, losses: Losses) -> dict[str, th.Tensor]:
-        self.critic.optimizer.zero_grad()
-        if losses.actor is None:
-            losses.critic.backward()
-        else:
-            self.actor.optimizer.zero_grad()
-            # In one pass: no optimizer has parameters of both
-            (losses.critic + losses.actor).backward()
-        metrics = {"critic_grad_norm": gradient_step(self.critic.optimizer)}
+    def _update_networks(self, losses: Losses, gradients: list[th.Tensor | None]) -> dict[str, th.Tensor]:
+        n_critic = len(optimized(self.critic.optimizer))
+        metrics = {"critic_grad_norm": gradient_step(self.critic.optimizer, gradients[:n_critic])}
         self.critic.after_step()
         if losses.actor is not None:
-            metrics["actor_loss"] = losses.actor.detach()
-            metrics["actor_grad_norm"] = gradient_step(self.actor.optimizer, self.max_grad_norm)  # global norm, paper eq. 18
+            metrics["actor_loss"] = losses.actor
+            # Global norm, paper eq. 18
+            metrics["actor_grad_norm"] = gradient_step(self.actor.optimizer, gradients[n_critic:], self.max_grad_norm)
         return metrics
 
     def _next_samples(self, next_observations: PyTorchObs, noise: Any) -> ActionSamples:
@@ -277,18 +288,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         if self._rollout_timesteps > 0:
             self.logger.record("train/updates_per_step", gradient_steps / self._rollout_timesteps)
 
-    # --- acting and saving -------------------------------------------------------------------------------------------------
-
-    def sample_actions(self, observation: np.ndarray | dict[str, np.ndarray], n_samples: int) -> np.ndarray:
-        """
-        Draw several actions per state from the policy. They show, for instance, whether it has several modes.
-
-        :param observation: One observation or a batch, as for ``predict``
-        :param n_samples: Number of actions per state
-        :return: Actions in the units of the environment, shape (samples, ...), or (batch, samples, ...) for a batch
-        :raises ValueError: If ``n_samples`` is not a positive integer
-        """
-        return self.policy.sample_actions(observation, n_samples)
+    # --- saving ------------------------------------------------------------------------------------------------------------
 
     def _excluded_save_params(self) -> list[str]:
         networks = ["actor", "critic", "critic_target"]

@@ -6,11 +6,12 @@ A name that another version of PyTorch does not have raises ImportError or Attri
 arguments and what they return. None has a gradient.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch as th
+import torch._dynamo.config as dynamo_config
 import torch._functorch.config as functorch_config
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch.fx import Graph, Node
@@ -24,6 +25,8 @@ ONEDNN_LINEAR = th.ops.mkldnn._linear_pointwise if ONEDNN else None
 MIN_MULTIPLICATIONS = 2**22
 # Inductor stores what many later operations read or what took many to compute: here a hidden layer of all samples
 THRESHOLDS = ("realize_opcount_threshold", "realize_acc_reads_threshold", "realize_reads_threshold")
+# What makes the gradient a part of the graph (new in PyTorch 2.13), and what compiles it in time where it is one of its own
+GRADIENT_SETTINGS = ((dynamo_config, "trace_autograd_ops"), (functorch_config, "force_non_lazy_backward_lowering"))
 LIBRARY = th.library.Library("sb3_maxent", "FRAGMENT")
 
 LIBRARY.define("linear(Tensor input, Tensor weight, Tensor? bias) -> Tensor")
@@ -135,12 +138,16 @@ def inductor_options() -> dict[str, Any]:
     return {**dict.fromkeys(THRESHOLDS, 10_000), "post_grad_custom_post_pass": OperatorPass()}
 
 
-def compile_gradient_at_once() -> AbstractContextManager:
+@contextmanager
+def compile_gradient_at_once() -> Iterator[None]:
     """
     Let the compiler compile the gradient together with the function. Otherwise it does so at the first ``backward``, which
     another thread may disturb.
 
     :return: Context in which to call the compiled function
     """
-    names: Iterable[str] = ("force_non_lazy_backward_lowering",)
-    return functorch_config.patch({name: True for name in names if hasattr(functorch_config, name)})
+    with ExitStack() as stack:
+        for config, name in GRADIENT_SETTINGS:
+            if hasattr(config, name):
+                stack.enter_context(config.patch({name: True}))
+        yield

@@ -84,13 +84,14 @@ class Temperature:
         """
         if self.log_value is None or self.optimizer is None:
             return {}
-        loss = ent_coef_loss(self.log_value, log_prob, target_entropy)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
         with th.no_grad():
+            # The loss is linear in the logarithm: its gradient is its value at one
+            gradient = ent_coef_loss(th.ones_like(self.log_value), log_prob, target_entropy)  # ()
+            loss = (self.log_value * gradient).sum()  # ()
+            self.log_value.grad = gradient.reshape(1)
+            self.optimizer.step()
             self.log_value.clamp_(*LOG_BOUNDS)
-        return {"ent_coef_loss": loss.detach()}
+        return {"ent_coef_loss": loss}
 
 
 def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, FloatSchedule]:

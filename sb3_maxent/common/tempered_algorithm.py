@@ -130,6 +130,17 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         self.acts_from_start = True
         return self
 
+    def sample_actions(self, observation: np.ndarray | dict[str, np.ndarray], n_samples: int) -> np.ndarray:
+        """
+        Draw several actions per state from the policy. They show, for instance, whether it has several modes.
+
+        :param observation: One observation or a batch, as for ``predict``
+        :param n_samples: Number of actions per state
+        :return: Actions in the units of the environment, shape (samples, ...), or (batch, samples, ...) for a batch
+        :raises ValueError: If ``n_samples`` is not a positive integer
+        """
+        return self.policy.sample_actions(observation, n_samples)
+
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -16,16 +16,41 @@ def optimized(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def gradient_step(optimizer: th.optim.Optimizer, max_grad_norm: float | None = None) -> th.Tensor:
+def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> list[th.Tensor | None]:
+    """
+    Differentiate a loss. Compiled, this belongs to the graph of the loss, which ``backward`` does not.
+
+    :param loss: Loss, a scalar
+    :param parameters: Parameters
+    :return: Gradient of each, in its layout; ``None`` for one that is frozen or that the loss does not depend on
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    computed = list(th.autograd.grad(loss, trained, allow_unused=True))
+    gradients: list[th.Tensor | None] = []
+    for parameter in parameters:
+        gradient = computed.pop(0) if parameter.requires_grad else None
+        if gradient is not None and gradient.stride() != parameter.stride():
+            # A fused optimizer walks through the memory of both
+            gradient = th.empty_like(parameter).copy_(gradient)
+        gradients.append(gradient)
+    return gradients
+
+
+def gradient_step(
+    optimizer: th.optim.Optimizer, gradients: list[th.Tensor | None], max_grad_norm: float | None = None
+) -> th.Tensor:
     """
     Clip the gradients and step the optimizer.
 
     :param optimizer: Optimizer
+    :param gradients: Gradients of its parameters, see :func:`gradients_of`
     :param max_grad_norm: Largest norm of the gradient over all parameters, ``None`` not to clip
     :return: Norm before the clip, a scalar
     """
-    parameters = [parameter for parameter in optimized(optimizer) if parameter.grad is not None]
-    norm = th.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    parameters = optimized(optimizer)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    norm = th.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
     if max_grad_norm is not None:
         th.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     optimizer.step()

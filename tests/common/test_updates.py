@@ -2,7 +2,7 @@ import pytest
 import torch as th
 from torch import nn
 
-from sb3_maxent.common.updates import TargetUpdate
+from sb3_maxent.common.updates import TargetUpdate, gradient_step, gradients_of
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.25, 1.0])
@@ -15,3 +15,31 @@ def test_parameters_move_and_statistics_are_copied(tau):
         assert th.allclose(new, (1 - tau) * old + tau * goal)
     assert th.equal(target[1].running_mean, source[1].running_mean) and source[1].running_mean.abs().sum() > 0
     assert th.equal(target[1].running_var, source[1].running_var)
+
+
+def test_gradients_of_used_unused_and_frozen_parameters():
+    used, unused, frozen = (nn.Parameter(th.randn(2, 3)) for _ in range(3))
+    frozen.requires_grad_(False)
+    gradients = gradients_of((used.square() * frozen).sum(), [frozen, used, unused])
+    assert gradients[0] is None and gradients[2] is None
+    assert th.allclose(gradients[1], 2 * used * frozen)
+
+
+def test_a_gradient_has_the_layout_of_its_parameter():
+    """The fused Adam of PyTorch does not look at strides"""
+    parameters = [nn.Parameter(th.arange(6.0).reshape(3, 2).t()), nn.Parameter(th.arange(6.0).reshape(2, 3))]
+    weights = th.randn(3, 2).t()
+    gradients = gradients_of(sum((parameter * weights).sum() for parameter in parameters), parameters)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        assert gradient.stride() == parameter.stride() and th.equal(gradient, weights)
+
+
+@pytest.mark.parametrize("max_norm", [None, 1.0, 100.0])
+def test_gradient_step(max_norm):
+    parameters = [nn.Parameter(th.zeros(1)) for _ in range(3)]
+    optimizer = th.optim.SGD(parameters, lr=1.0)
+    parameters[2].grad = th.ones(1)  # of an earlier step
+    norm = gradient_step(optimizer, [th.tensor([3.0]), th.tensor([-4.0]), None], max_norm)
+    scale = 1.0 if max_norm is None else min(1.0, max_norm / 5)
+    assert norm.item() == 5.0
+    assert th.cat(parameters).tolist() == pytest.approx([-3 * scale, 4 * scale, 0.0], abs=1e-5)
