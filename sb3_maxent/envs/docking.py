@@ -27,8 +27,8 @@ class DockingEnv(gym.Env[np.ndarray, np.ndarray]):
     ## Action Space
 
     - `actions="MultiDiscrete"`: `MultiDiscrete([3] * n_axes)`, the acceleration of each axis: 0, 1, 2 are -1, 0, 1.
-    - `actions="MultiBinary"`: `MultiBinary(2 * n_axes)`, the thrusters of each axis. The first one accelerates by -1, the second
-      one by 1, and both together by 0.
+    - `actions="MultiBinary"`: `MultiBinary(2 * n_axes)`, the thrusters of each axis. The first one accelerates by -1, the
+      second one by 1, and both together by 0.
 
     ## Observation Space
 
@@ -43,9 +43,9 @@ class DockingEnv(gym.Env[np.ndarray, np.ndarray]):
 
     Minus the share of the axes that are not docked, $(x', v') \ne (0, 0)$, after the step.
 
-    **Optimum.** From rest the largest distance that is covered from rest to rest in $n$ steps is $\lfloor n^2 / 4 \rfloor$: with
-    full thrust, then full thrust against it. So an axis at distance $d$ docks in $\lceil 2 \sqrt{d} \rceil$ steps and no fewer, the
-    last of which costs nothing, and the largest return is
+    **Optimum.** The largest distance that is covered in $n$ steps from rest to rest is $\lfloor n^2 / 4 \rfloor$: with full
+    thrust, then full thrust against it. So an axis at distance $d$ docks in $\lceil 2 \sqrt{d} \rceil$ steps and no fewer,
+    the last of which costs nothing, and the largest return is
 
     $$- \frac{1}{n} \sum_{i=1}^{n} \left( \lceil 2 \sqrt{|x_i|} \rceil - 1 \right)$$
 
