@@ -27,9 +27,7 @@ from sb3_maxent.common.types import ActionSamples, CriticOutput
 from sb3_maxent.dspg.policies import DSPGPolicy
 from sb3_maxent.functional import expectation, score_function_loss, soft_value
 
-SHARED: Any = dict(
-    learning_starts=1000, batch_size=128, n_action_samples=16, ent_coef=0.2, policy_kwargs={"net_arch": [128, 128]}
-)
+SHARED = dict(learning_starts=1000, batch_size=128, n_action_samples=16, ent_coef=0.2, policy_kwargs={"net_arch": [128, 128]})
 
 
 class ValueCritic(MultiActionCritic):

@@ -43,7 +43,7 @@ def soft_reward(model):
 
 
 def make_bandit_model(**kwargs):
-    arguments = {"learning_starts": 500, "batch_size": 128, "n_action_samples": 2, "tau": 0.1, "gamma": GAMMA, **kwargs}
+    arguments = {"learning_starts": 300, "batch_size": 128, "n_action_samples": 2, "tau": 0.1, "gamma": GAMMA, **kwargs}
     policy_kwargs = {"net_arch": [16], "n_critics": 1}
     return ALGORITHM(POLICY, Bandit(), ent_coef=ALPHA, policy_kwargs=policy_kwargs, seed=0, **arguments)
 
@@ -51,16 +51,16 @@ def make_bandit_model(**kwargs):
 def test_the_value_of_a_fixed_policy_is_its_soft_return():
     """V follows single actions, and Q follows r + gamma V(s'): a policy that does not change has a value in closed form"""
     model = make_bandit_model(learning_rate=1e-12, qf_learning_rate=lambda progress: 2e-2 * progress)
-    model.learn(500)
+    model.learn(300)
     for left in range(10, 0, -1):
         model._current_progress_remaining = left / 10
-        model.train(50, 128)
+        model.train(30, 128)
     exact = soft_reward(model) / (1 - GAMMA)
     with th.no_grad():
         assert model.critic.state_value(th.zeros(1, 1)).item() == pytest.approx(exact, abs=0.03)
         q_values = model.critic(th.zeros(3, 1), th.tensor([[-0.8], [0.0], [0.8]]))[0]
     assert q_values[:, 0].tolist() == pytest.approx([GAMMA * exact - a * a for a in (-0.8, 0.0, 0.8)], abs=0.06)
-    # Controls: the value without the entropy, and that of one step
+    # The nearest wrong answer is farther: the value of one step
     assert abs(soft_reward(model) - exact) > 0.1
 
 
@@ -70,13 +70,13 @@ def test_the_policy_and_the_values_of_a_table_are_the_optimal_ones():
     exact, value = env.optimum(ALPHA, GAMMA)
     model = ALGORITHM(
         *(POLICY, env, lambda progress: 1e-2 * progress),
-        **{"ent_coef": ALPHA, "gamma": GAMMA, "batch_size": 128, "tau": 0.1, "learning_starts": 1500, "seed": 0},
+        **{"ent_coef": ALPHA, "gamma": GAMMA, "batch_size": 128, "tau": 0.1, "learning_starts": 1000, "seed": 0},
         policy_kwargs={"net_arch": [32], "n_critics": 1},
     )
-    model.learn(1500)
+    model.learn(1000)
     for left in range(10, 0, -1):
         model._current_progress_remaining = left / 10
-        model.train(60, 128)
+        model.train(40, 128)
     assert distance(policy_of(model, env), exact) < 0.03
     with th.no_grad():
         assert model.critic.state_value(th.eye(3))[:, 0].numpy() == pytest.approx(value, abs=0.05)
@@ -108,8 +108,8 @@ def test_the_target_is_the_value_network_of_next_states():
     assert losses[DSPG][0] != losses[DSPG][1]
 
 
-def test_it_is_saved_compiled_and_loaded(tmp_path):
-    model = make_bandit_model(learning_starts=20, compile=True).learn(24)
+def test_it_is_saved_and_loaded(tmp_path):
+    model = make_bandit_model(learning_starts=20).learn(24)
     model.save(tmp_path / "model")
     loaded = ALGORITHM.load(tmp_path / "model", env=Bandit())
     assert loaded.critic.state_value(th.zeros(1, 1)).equal(model.critic.state_value(th.zeros(1, 1)))
