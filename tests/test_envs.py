@@ -221,3 +221,11 @@ def test_dspg_learns_discretised_actions():
     model = DSPG("MlpPolicy", DiscretizeAction(gym.make("Pendulum-v1"), 3), learning_starts=20, batch_size=16, seed=0)
     model.learn(40)
     assert model.action_space == gym.spaces.MultiDiscrete([3])
+
+
+def test_rl_zoo_discretises():
+    """As the page of the environments says"""
+    from rl_zoo3.utils import get_wrapper_class
+
+    wrapper = get_wrapper_class({"env_wrapper": [{"sb3_maxent.envs.DiscretizeAction": {"n_bins": 4}}]})
+    assert wrapper(gym.make("Pendulum-v1")).action_space == gym.spaces.MultiDiscrete([4])
