@@ -40,7 +40,7 @@ def make_model(env: DockingEnv, n_steps: int, seed: int = 0) -> DSPG:
         train_freq=8,
         gradient_steps=8,
         compile=False,
-        policy_kwargs={"net_arch": [128, 128]},
+        policy_kwargs={"net_arch": [128, 128], "n_critics": 1},
         seed=seed,
         device="cpu",
     )
