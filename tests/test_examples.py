@@ -1,5 +1,7 @@
 """The examples do what they say. Those that train take minutes, so they are marked slow."""
 
+import csv
+import io
 import re
 import runpy
 import subprocess
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stable_baselines3.common import evaluation
+from stable_baselines3.common.evaluation import evaluate_policy
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -47,6 +51,30 @@ def test_mixture_multi_goal_measures_modes():
     # Two near the first best action, one near the second, one between, and one that is beyond them
     actions = np.array([[0.4, -0.4], [0.5, -0.4], [-0.44, 0.44], [0.3, 0.3], [0.9, -0.9]])
     assert example["shares_of_modes"](actions) == {"first": 0.4, "second": 0.2, "between": 0.2}
+
+
+@pytest.mark.parametrize(("actions", "n_axes"), [("MultiDiscrete", 2), ("MultiBinary", 4)])
+def test_multi_discrete_compares_with_the_optimum(actions, n_axes):
+    """Without its training, which takes a minute"""
+    example = runpy.run_path(str(EXAMPLES / "6_multi_discrete.py"))
+    env = example["DockingEnv"](actions, n_axes)
+    model = example["make_model"](env, 40).learn(40)
+    totals, best = example["returns"](model, env, 3)
+    assert model._n_updates > 0 and (totals <= best + 1e-6).all() and (best <= -1).all()
+
+
+def test_value_network_writes_a_table(monkeypatch, capsys):
+    """Without an update: tests/test_value_network.py has these"""
+    file = EXAMPLES / "7_value_network.py"
+    assert len(file.read_text().splitlines()) < 100
+    monkeypatch.setattr(evaluation, "evaluate_policy", lambda model, env, _: evaluate_policy(model, env, 1))
+    monkeypatch.setattr(sys, "argv", [file.name, "--env", "MultiGoal-v0", "--steps", "10", "--updates", "4", "--seeds", "3"])
+    runpy.run_path(str(file), run_name="__main__")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    expected = [(name, str(steps)) for name in ("DSPG", "ValueNetworkSAC") for steps in (2, 4, 6, 8, 10)]
+    assert [(row["algorithm"], row["steps"]) for row in rows] == expected
+    assert all((row["env"], row["updates"], row["seed"]) == ("MultiGoal-v0", "4", "3") for row in rows)
+    assert all(-4000 < float(row["return"]) < 0 for row in rows)
 
 
 @pytest.mark.slow

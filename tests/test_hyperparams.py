@@ -17,7 +17,8 @@ ENTRIES = [
     for name, entries in FILES.items()
     for env_id, entry in entries.items()
 ]
-DISCRETE = {"CartPole-v1", "Acrobot-v1", "LunarLander-v3", "MountainCar-v0"}
+CONTROL = {"CartPole-v1", "Acrobot-v1", "LunarLander-v3", "MountainCar-v0"}
+DISCRETE = {*CONTROL, "DockingMultiDiscrete-v0", "DockingMultiBinary-v0"}
 MUJOCO = {f"{name}-{version}" for name in ("Hopper", "Walker2d", "HalfCheetah", "Ant") for version in ("v4", "v5")}
 HUMANOID = {"Humanoid-v4", "Humanoid-v5"}
 

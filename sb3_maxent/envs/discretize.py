@@ -1,0 +1,46 @@
+"""Box actions as discrete ones."""
+
+from collections.abc import Sequence
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from sb3_maxent.common.checks import check_count
+
+
+class DiscretizeAction(gym.ActionWrapper):
+    """
+    Wrapper that makes ``MultiDiscrete`` actions of ``Box`` actions: each component gets a number of values from its lower to
+    its upper bound, at equal distances, bounds included.
+
+    An odd number includes the middle. In RL Zoo it is ``env_wrapper`` with the entry
+    ``sb3_maxent.envs.DiscretizeAction: {n_bins: 5}``.
+
+    :param env: Environment with ``Box`` actions
+    :param n_bins: Number of values, the same for all components, or one number per component, two at least
+    :raises ValueError: If the actions are not a ``Box`` of one dimension with finite bounds, or the numbers do not fit
+    """
+
+    def __init__(self, env: gym.Env, n_bins: int | Sequence[int] = 5):
+        super().__init__(env)
+        space = env.action_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
+            raise ValueError(f"action_space={space}: give an environment with a one-dimensional Box with finite bounds")
+        numbers = [n_bins] * space.shape[0] if isinstance(n_bins, int) else list(n_bins)
+        for number in numbers:
+            check_count(number, "n_bins", 2)
+        if len(numbers) != space.shape[0]:
+            raise ValueError(f"n_bins={n_bins}: give one number, or {space.shape[0]}, one for each component of {space}")
+        bounds = zip(space.low, space.high, numbers, strict=True)
+        self.values = [np.linspace(low, high, number, dtype=space.dtype) for low, high, number in bounds]
+        self.action_space = spaces.MultiDiscrete(numbers)
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        """
+        Turn choices into an action of the environment.
+
+        :param action: Choices, shape (action,)
+        :return: Action in the box, shape (action,)
+        """
+        return np.array([values[choice] for values, choice in zip(self.values, action, strict=True)])
