@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from sb3_maxent import DSPG
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -47,6 +50,18 @@ def test_mixture_multi_goal_measures_modes():
     # Two near the first best action, one near the second, one between, and one that is beyond them
     actions = np.array([[0.4, -0.4], [0.5, -0.4], [-0.44, 0.44], [0.3, 0.3], [0.9, -0.9]])
     assert example["shares_of_modes"](actions) == {"first": 0.4, "second": 0.2, "between": 0.2}
+
+
+def test_gif_plays_the_episode_at_its_speed(tmp_path):
+    example = runpy.run_path(str(EXAMPLES / "8_gif.py"))
+    model = DSPG("MlpPolicy", "MultiGoal-v0", seed=0)
+    frames, seconds = example["record"](model, "MultiGoal-v0", 6)
+    example["write_gif"](frames, seconds, tmp_path / "agent.gif")
+    image = Image.open(tmp_path / "agent.gif")
+    # Five frames per second, every second one: the frames after 0, 2, 4 and 6 steps
+    assert (image.n_frames, image.size, image.info["duration"]) == (4, (example["SIZE"], example["SIZE"]), 400)
+    first, last = (np.asarray(Image.fromarray(frame).resize((50, 50)), float) for frame in (frames[0], frames[-1]))
+    assert np.abs(first - last).max() > 50
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ def test_models_of_sb3(tmp_path, algorithm, other):
     with pytest.raises(
         ValueError,
         match=rf"other does not load as a {algorithm.__name__} model.*policy=<class .*stable_baselines3.*>: give one of "
-        rf"MlpPolicy, .*, or a subclass of {algorithm.__name__}Policy\. Models load with the algorithm that saved them",
+        rf"MlpPolicy, .*, or a subclass of {algorithm.__name__}Policy\. Load a model with the algorithm that saved it",
     ):
         algorithm.load(tmp_path / "other")
 
