@@ -14,4 +14,6 @@ RUN PIP_INDEX_URL=https://download.pytorch.org/whl/cpu pip install --no-cache-di
 RUN useradd --create-home user
 USER user
 WORKDIR /home/user
+# A volume that is mounted here belongs to the user
+RUN mkdir logs
 CMD ["python", "-m", "rl_zoo3.train", "--help"]

@@ -1,7 +1,8 @@
 """
 Run a script of RL Zoo with the algorithms of this package: ``python -m sb3_maxent train --algo dspg --env Hopper-v5``.
 
-The same as ``python -m rl_zoo3.train ...``, for environments in which the startup file is not read or is switched off.
+It does the same as ``python -m rl_zoo3.train ...``. Use it if Python does not read the startup file, or if the file is
+switched off.
 """
 
 import argparse
@@ -25,7 +26,7 @@ SCRIPTS = (
 
 
 def main() -> None:
-    """Register the algorithms and hand over to the script."""
+    """Register the algorithms, and run the script."""
     parser = argparse.ArgumentParser(
         prog="python -m sb3_maxent",
         description="Run a script of RL Zoo with the algorithms of sb3_maxent.",
@@ -33,7 +34,7 @@ def main() -> None:
         epilog="For the arguments of a script: python -m sb3_maxent train --help",
     )
     parser.add_argument("script", choices=SCRIPTS, metavar="script", help=f"one of {', '.join(SCRIPTS)}")
-    # Only the first argument is ours
+    # Only the first argument belongs to this program. The script parses the others
     script = parser.parse_args(sys.argv[1:2]).script
     register()
     del sys.argv[1]

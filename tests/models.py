@@ -237,7 +237,7 @@ REFUSED: dict[str, Refused] = {
         ("hybrid",): (ValueError, "action_space=HybridBox.*: SoftQLearning learns Box, .* or MultiBinary actions"),
         ("gSDE",): (TypeError, "unexpected keyword argument 'use_sde'"),
         ("mixture",): (TypeError, "unexpected keyword argument 'n_components'"),
-        **{("shared", each): (ValueError, "there is nothing to share with") for each in FINITE},
+        **{("shared", each): (ValueError, "there is nothing to share") for each in FINITE},
     },
 }
 

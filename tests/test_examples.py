@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from stable_baselines3.common import evaluation
 from stable_baselines3.common.evaluation import evaluate_policy
+
+from sb3_maxent import DSPG
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -75,6 +78,18 @@ def test_value_network_writes_a_table(monkeypatch, capsys):
     assert [(row["algorithm"], row["steps"]) for row in rows] == expected
     assert all((row["env"], row["updates"], row["seed"]) == ("MultiGoal-v0", "4", "3") for row in rows)
     assert all(-4000 < float(row["return"]) < 0 for row in rows)
+
+
+def test_gif_plays_the_episode_at_its_speed(tmp_path):
+    example = runpy.run_path(str(EXAMPLES / "8_gif.py"))
+    model = DSPG("MlpPolicy", "MultiGoal-v0", seed=0)
+    frames, seconds = example["record"](model, "MultiGoal-v0", 6)
+    example["write_gif"](frames, seconds, tmp_path / "agent.gif")
+    image = Image.open(tmp_path / "agent.gif")
+    # Five frames per second, every second one: the frames after 0, 2, 4 and 6 steps
+    assert (image.n_frames, image.size, image.info["duration"]) == (4, (example["SIZE"], example["SIZE"]), 400)
+    first, last = (np.asarray(Image.fromarray(frame).resize((50, 50)), float) for frame in (frames[0], frames[-1]))
+    assert np.abs(first - last).max() > 50
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ def test_models_of_sb3(tmp_path, algorithm, other):
     with pytest.raises(
         ValueError,
         match=rf"other does not load as a {algorithm.__name__} model.*policy=<class .*stable_baselines3.*>: give one of "
-        rf"MlpPolicy, .*, or a subclass of {algorithm.__name__}Policy\. Models load with the algorithm that saved them",
+        rf"MlpPolicy, .*, or a subclass of {algorithm.__name__}Policy\. Load a model with the algorithm that saved it",
     ):
         algorithm.load(tmp_path / "other")
 
@@ -234,7 +234,7 @@ def test_other_spaces(saved):
         ({"custom_objects": {"policy_class": SAC.policy_aliases["MlpPolicy"]}}, "SACPolicy'>: give one of"),
         ({"custom_objects": [1]}, "custom_objects argument must be a dict or None"),
         ({"policy_kwargs": {"net_arch": [7]}}, "The specified policy kwargs do not equal"),
-        ({"ent_coef": 0.1}, "the parameters of ent_coef_optimizer, which this model has not: is ent_coef the same"),
+        ({"ent_coef": 0.1}, "parameters of ent_coef_optimizer, which this model does not have: is ent_coef the same"),
         ({"device": "gpu"}, "Expected one of cpu, cuda, .* at start of device string: gpu"),
         ({"gamma": 2.0}, "gamma=2.0: give a finite number from 0 to 1"),
         ({"n_action_sample": 8}, "DSPG has no argument n_action_sample, did you mean n_action_samples or "),

@@ -43,7 +43,7 @@ def test_links_of_the_readme_work_on_the_package_index(hatch_build):
     assert len(ours) > 5
     for _, kind, version, path in ours:
         assert version == tag and (ROOT / path).is_file()
-        assert kind == ("raw" if path.endswith(".png") else "blob")
+        assert kind == ("raw" if path.endswith((".png", ".gif")) else "blob")
     assert metadata["urls"]["Repository"] == REPOSITORY
 
 
@@ -58,9 +58,8 @@ def test_links_that_stay_as_they_are(hatch_build):
 def test_the_address_of_the_repository_is_in_one_place():
     files = [*PAGES, *ROOT.glob("*.*"), *(ROOT / ".github").rglob("*.*"), *(ROOT / "docs").glob("*.py")]
     name = REPOSITORY.removeprefix("https://github.com/")
-    found = [
-        path.name for path in files if path.is_file() and path.suffix != ".png" and name in path.read_text(errors="ignore")
-    ]
+    texts = [path for path in files if path.is_file() and path.suffix not in (".png", ".gif")]
+    found = [path.name for path in texts if name in path.read_text(errors="ignore")]
     assert found == ["pyproject.toml"]
 
 

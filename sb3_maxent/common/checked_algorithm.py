@@ -1,4 +1,4 @@
-"""SB3's off-policy algorithm, with checks of its arguments, of what the environment returns and of the files it loads."""
+"""SB3's off-policy algorithm, with checks of its arguments, of values from the environment, and of the files that it loads."""
 
 import operator
 import pickle
@@ -27,21 +27,21 @@ from sb3_maxent.common.loading import ModelFile, check_load_arguments, read_data
 from sb3_maxent.common.masks import MASK, check_masks, sample_allowed
 from sb3_maxent.common.schedules import make_schedule
 
-# What SB3 raises where the parts of a file do not fit each other, the algorithm or the arguments
+# Errors that SB3 raises if the parts of a file do not fit each other, the algorithm or the arguments
 UNFIT = (AttributeError, EOFError, ImportError, LookupError, RuntimeError, TypeError, ValueError, pickle.PickleError)
 SelfCheckedAlgorithm = TypeVar("SelfCheckedAlgorithm", bound="CheckedOffPolicyAlgorithm")
 
 
 class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
     """
-    Off-policy algorithm that refuses arguments with which SB3 would fail late or learn something wrong, non-finite
-    observations and rewards before they are stored, and damaged files.
+    Off-policy algorithm with additional checks. It refuses arguments with which SB3 would fail late or learn something wrong.
+    It refuses damaged files. It stops at non-finite observations and rewards before they are stored.
 
     :param policy: Name or class of the policy
     :param env: Environment, or its name
     :param learning_rate: Learning rate, a number, a schedule or an RL Zoo string such as ``"lin_3e-4"``
     :param kwargs: Keyword arguments of SB3's ``OffPolicyAlgorithm``
-    :raises ValueError: If an argument has no meaning
+    :raises ValueError: If an argument is invalid
     """
 
     policy: Any
@@ -56,13 +56,13 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
             choices = ", ".join(self.policy_aliases)
             raise ValueError(f"policy={policy!r}: give one of {choices}, or a subclass of {self.policy_base.__name__}")
         for name in ("policy_kwargs", "replay_buffer_kwargs"):
-            kwargs[name] = {**(kwargs.get(name) or {})}  # copies, as SB3 adds entries of this model
+            kwargs[name] = {**(kwargs.get(name) or {})}  # copies, because SB3 adds entries to them
         super().__init__(policy, env, learning_rate, **kwargs)  # type: ignore[arg-type]
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         space = getattr(env, "observation_space", None)
-        if isinstance(space, spaces.Space):  # SB3 converts those of the old Gym
+        if isinstance(space, spaces.Space):  # SB3 converts spaces of the old Gym
             check_observation_space(space)
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
@@ -73,19 +73,20 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         check_off_policy_arguments(self)
 
     def _setup_model(self) -> None:
-        # SB3 writes its choice of a buffer into them: a model that is loaded chooses again, by its n_steps and gamma
+        # SB3 overwrites both with the buffer that it chooses. Keep what the user gave, so that a loaded model chooses again by
+        # its own n_steps and gamma
         given = self.replay_buffer_class, dict(self.replay_buffer_kwargs)
         super()._setup_model()
         self.replay_buffer_class, self.replay_buffer_kwargs = given
         if isinstance(self.action_space, spaces.Box) and self.action_space.dtype not in (np.float32, np.float64):
-            # SB3's buffers have the type of the space, and would truncate actions from -1 to 1
+            # SB3's buffer has the type of the space. An integer type would truncate actions, which are scaled to [-1, 1]
             self.replay_buffer.actions = self.replay_buffer.actions.astype(np.float32)  # type: ignore[union-attr]
         frequency, n_envs = self.train_freq.frequency, self.n_envs  # type: ignore[union-attr]
-        # One environment would make as many updates as steps, or more. Who wants fewer says so by the two numbers
+        # With one environment these numbers give at least one update per step. Users who want fewer choose other numbers
         if frequency <= self.gradient_steps < frequency * n_envs:
             warnings.warn(
                 f"{self.gradient_steps / (frequency * n_envs):.3g} updates per step: train_freq={frequency} counts a step of "
-                f"all {n_envs} environments as one. gradient_steps=-1 makes as many updates as steps"
+                f"all {n_envs} environments as one step. Set gradient_steps=-1 to make as many updates as environment steps"
             )
 
     def _setup_lr_schedule(self) -> None:
@@ -95,18 +96,19 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         """
         Seed the random generators as SB3 does.
 
-        :param seed: An integer, also one of NumPy, which Python's generator refuses; ``None`` leaves the generators alone
+        :param seed: An integer, of Python or NumPy (Python's generator refuses those of NumPy). With ``None`` nothing is
+            seeded
         """
         super().set_random_seed(None if seed is None else operator.index(seed))
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
-        # The last rollout may pass the end, where a schedule may be negative
+        # The last rollout may take more steps than the total, where a schedule may be negative
         self._current_progress_remaining = max(0.0, self._current_progress_remaining)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
-        # The first observation; the later ones are checked before they are stored
+        # This checks the first observation. The later ones are checked before they are stored
         check_finite({"observation": self._last_obs}, self.num_timesteps, ENVIRONMENT_HINT)
         return total_timesteps, callback
 
@@ -114,7 +116,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.policy.has_mask and self.num_timesteps < learning_starts:
-            # SB3 draws from all actions
+            # SB3 would draw from all actions, also from forbidden ones
             masks = check_masks(self._last_obs[MASK], self.action_space)  # type: ignore[index]
             actions = np.array([sample_allowed(self.action_space, mask) for mask in masks])
             return actions, self.policy.scale_action(actions)
@@ -135,7 +137,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         :param state: Not used
         :param episode_start: Not used
         :param deterministic: Whether to act deterministically
-        :param action_masks: Masks in place of those in the observation, in the form of sb3-contrib's ``MaskablePPO``
+        :param action_masks: Masks that replace those in the observation, in the form of sb3-contrib's ``MaskablePPO``
         :return: Actions, and the state
         :raises ValueError: If the model was trained without masks, or a mask allows no action
         """
@@ -146,13 +148,13 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
     def _store_transition(
         self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list
     ) -> None:
-        # Nothing is stored of a transition that would poison the replay buffer
+        # A transition with a non-finite value is not stored: every later update could sample it
         vec_normalize, hint, step = self._vec_normalize_env, ENVIRONMENT_HINT, self.num_timesteps
         obs, rewards = new_obs, reward
         if vec_normalize is not None:
-            # What SB3 stores: the wrapper clips an infinite value to a finite one
+            # SB3 stores the original values. In the normalised ones the wrapper has clipped infinity to a finite number
             obs, rewards = vec_normalize.get_original_obs(), vec_normalize.get_original_reward()
-            hint += ". The running statistics of VecNormalize have seen it: load them again"
+            hint += ". The running statistics of VecNormalize have seen it and are wrong now: load them again"
         check_finite({"reward": rewards, "observation": obs}, step, hint)
         for info, done in zip(infos, dones, strict=True):
             if done:
@@ -172,14 +174,15 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         Train the model.
 
         :param total_timesteps: Number of environment steps, over all environments; ``3e6`` is fine. With
-            ``reset_num_timesteps=False`` it may be negative, where a rollout passed the end: there is nothing left to do
+            ``reset_num_timesteps=False`` it may be negative, if the last rollout has already passed the total. Then no step is
+            taken
         :param callback: Callback(s) called at every step
-        :param log_interval: Number of episodes between two logs, ``None`` not to log by episodes
+        :param log_interval: Number of episodes between two logs. With ``None`` nothing is logged at the end of episodes
         :param tb_log_name: Name of the run for TensorBoard, by default the name of the class
         :param reset_num_timesteps: Whether to count steps from zero
         :param progress_bar: Whether to show a progress bar (needs tqdm and rich)
         :return: The trained model
-        :raises ValueError: If ``total_timesteps`` is no number of steps
+        :raises ValueError: If ``total_timesteps`` is not a valid number of steps
         :raises NonFiniteError: If a reward, observation, action, loss or parameter is NaN or infinite
         """
         check_number(total_timesteps, "total_timesteps", low=0.0 if reset_num_timesteps else -LARGEST)
@@ -187,7 +190,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         try:
             super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)  # type: ignore
         except ValueError as error:
-            # The policy knows no step, nor do the distributions of PyTorch, from which gSDE draws
+            # The policy does not know the step, and neither do the distributions of PyTorch, which gSDE uses
             if not str(error).startswith(("action is", "Q-value is", "Expected parameter")):
                 raise
             raise NonFiniteError(f"policy is not finite at environment step {self.num_timesteps}: {error}") from error
@@ -211,10 +214,10 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         :param path: File, with or without ``.zip``, or a file object
         :param env: Environment to continue in, with the spaces of the first one
         :param device: Device
-        :param custom_objects: Values of entries that are not read from the file
-        :param print_system_info: Whether to print with which versions the model was saved
+        :param custom_objects: Values that replace entries of the file, which are not read then
+        :param print_system_info: Whether to print the versions with which the model was saved
         :param force_reset: Whether the environment is reset before training continues
-        :param kwargs: Attributes of the model to change. A new ``ent_coef`` counts at once; ``policy_kwargs`` must not differ
+        :param kwargs: Attributes of the model to change. A new ``ent_coef`` applies at once. ``policy_kwargs`` must not differ
         :return: The model
         :raises ValueError: If the file is damaged, incomplete, of another algorithm, or does not fit the other arguments
         """
@@ -226,18 +229,18 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         try:
             model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         except UNFIT as error:
-            # SB3 looks at each wrong set of parameters as if it were an old DQN's
+            # SB3 handles every file with wrong parameters as an old file of DQN, so the first error has the cause
             cause = error.__context__ if isinstance(error.__context__, ValueError) else error
             raise ValueError(
                 f"{path} does not load as a {cls.__name__} model with these arguments, {type(cause).__name__}: {cause}. "
-                "Models load with the algorithm that saved them, and custom_objects replaces what cannot be read"
+                "Load a model with the algorithm that saved it; custom_objects replaces entries that cannot be read"
             ) from error
         model._loaded({*kwargs, *(custom_objects or {})})
         return model
 
     def _loaded(self, changed: set[str]) -> None:
         """
-        Finish loading, after SB3 has restored all that was saved.
+        Finish loading, after SB3 has restored everything that was saved.
 
-        :param changed: Names of the attributes that are not those of the file
+        :param changed: Names of the attributes whose values do not come from the file
         """

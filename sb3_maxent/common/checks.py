@@ -1,4 +1,4 @@
-"""Checks of arguments that SB3 takes as they are, and that would make it learn something wrong or fail late."""
+"""Checks of arguments that SB3 does not check. With a wrong value it would learn something wrong, or fail late."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.hybrid_space import HybridBox
 
-# Of the numbers that networks compute with
+# Largest and smallest positive number of float32, in which networks compute
 LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
-# Integers up to here are exact in float64, in which actions are scaled
+# Actions are scaled in float64, which represents all integers up to this one exactly
 LARGEST_INTEGER = 2.0**53
-# Arguments that are counts, with the smallest one
+# Arguments that are counts, and their smallest values
 COUNTS = {"buffer_size": 1, "batch_size": 1, "n_steps": 1, "gradient_steps": -1}
 
 
 def check_flag(value: object, name: str, allowed: str = "True or False") -> None:
     """
-    Check that an argument is a truth value: the string ``"False"`` of a command line would be true.
+    Check that an argument is a truth value. The string ``"False"`` from a command line would count as true.
 
     :param value: Value to check
     :param name: Name of the argument, for the message
@@ -37,8 +37,8 @@ def check_count(value: object, name: str, minimum: int = 1) -> None:
 
     :param value: Value to check
     :param name: Name of the argument, for the message
-    :param minimum: Smallest number to accept
-    :raises ValueError: If it is something else
+    :param minimum: Smallest allowed number
+    :raises ValueError: If it is not
     """
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"{name}={value!r}: give an integer >= {minimum}")
@@ -50,9 +50,9 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = LARGE
 
     :param value: Value to check
     :param name: Name of the argument, for the message
-    :param low: Smallest number to accept
-    :param high: Largest number to accept
-    :raises ValueError: If it is something else
+    :param low: Smallest allowed number
+    :param high: Largest allowed number
+    :raises ValueError: If it is not
     """
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool) or not low <= value <= high:
         raise ValueError(f"{name}={value!r}: give a finite number from {low:g} to {high:g}")
@@ -60,13 +60,13 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = LARGE
 
 def check_max_grad_norm(max_grad_norm: float | None) -> None:
     """
-    Check that it is a positive number or ``None``.
+    Check that the limit of the gradient norm is a positive number or ``None``.
 
     :param max_grad_norm: Value to check
-    :raises ValueError: If it is something else
+    :raises ValueError: If it is not
     """
     if max_grad_norm is not None and not (isinstance(max_grad_norm, (int, float, np.number)) and max_grad_norm > 0):
-        raise ValueError(f"max_grad_norm={max_grad_norm!r}: give a positive number, or None not to clip")
+        raise ValueError(f"max_grad_norm={max_grad_norm!r}: give a positive number, or None for no clipping")
 
 
 def check_observation_space(space: spaces.Space, name: str = "observation_space") -> None:
@@ -87,8 +87,8 @@ def check_observation_space(space: spaces.Space, name: str = "observation_space"
         fits = isinstance(space, (spaces.Box, spaces.MultiBinary)) and 0 not in (len(space.shape), *space.shape)
     if not fits:
         raise ValueError(
-            f"{name}={space}: give a Box or MultiBinary space with one dimension at least and none of size zero, a Discrete "
-            "or one-dimensional MultiDiscrete space that starts at 0, or a Dict of these"
+            f"{name}={space}: give a Box or MultiBinary space with at least one dimension and no dimension of size zero, a "
+            "Discrete or one-dimensional MultiDiscrete space that starts at 0, or a Dict of these"
         )
 
 
@@ -97,8 +97,8 @@ def check_action_space(model: BaseAlgorithm) -> None:
     Check that the algorithm can learn the actions, and that they can be scaled to a box.
 
     :param model: Model that is about to be set up
-    :raises ValueError: If the space is of another kind, its bounds are equal or too far from each other, or its numbers of
-        actions do not start at 0
+    :raises ValueError: If the algorithm does not support this kind of space, its bounds are equal or too far from each other,
+        or its actions are not numbered from 0
     """
     space, supported = model.action_space, type(model).supported_action_spaces  # type: ignore[attr-defined]
     # A HybridBox is a box for SB3, but not for who learns boxes alone
@@ -110,20 +110,21 @@ def check_action_space(model: BaseAlgorithm) -> None:
     shape = space.shape or ()
     if not isinstance(space, spaces.Box) and (np.any(getattr(space, "start", 0)) or len(shape) > 1 or 0 in shape):
         raise ValueError(
-            f"action_space={space}: SB3 supports Discrete spaces that start at 0 only, and MultiDiscrete (from 0 on) and "
-            "MultiBinary spaces of one dimension"
+            f"action_space={space}: SB3 supports Discrete and MultiDiscrete spaces that start at 0 only, and of MultiDiscrete "
+            "and MultiBinary spaces those of one dimension"
         )
     if not isinstance(space, spaces.Box):
         return
     with np.errstate(over="ignore"):
-        width = np.float64(space.high - space.low)  # first in their own type: integers wrap around, also where SB3 scales
+        # The difference in the type of the space, as SB3 computes it: integers may overflow
+        width = np.float64(space.high - space.low)
     bounds = np.abs(np.asarray([space.low, space.high], np.float64)).max(axis=0)
     limit = LARGEST if space.dtype.kind == "f" else LARGEST_INTEGER
     fits = (width > 0) & (np.maximum(width, bounds) <= limit)
     if 0 in space.shape or not fits.all():
         raise ValueError(
-            f"action_space={space}: each upper bound must lie above the lower one, by no more than a float32 or "
-            f"{space.dtype} can hold"
+            f"action_space={space}: each upper bound must be larger than the lower bound, and the bounds and their difference "
+            f"must be numbers that float32 and {space.dtype} can represent"
         )
 
 
@@ -132,7 +133,7 @@ def check_off_policy_arguments(model: OffPolicyAlgorithm) -> None:
     Check the arguments of SB3's ``OffPolicyAlgorithm``.
 
     :param model: Model that is about to be set up
-    :raises ValueError: If SB3 would fail late, or learn something else than the argument says
+    :raises ValueError: If SB3 would fail late with an argument, or ignore it
     """
     for name, minimum in COUNTS.items():
         check_count(getattr(model, name), name, minimum)
@@ -142,7 +143,7 @@ def check_off_policy_arguments(model: OffPolicyAlgorithm) -> None:
     for name in ("optimize_memory_usage", "use_sde", "use_sde_at_warmup"):
         check_flag(getattr(model, name), name)
     _check_train_freq(model.train_freq)
-    # A private name of SB3's two classes: other noise shows its shape only when it acts
+    # SB3's two classes of noise have this private attribute. The shape of other noise is not known before it acts
     shape, space = np.shape(getattr(model.action_noise, "_mu", 0.0)), model.action_space
     if model.action_noise is not None and choices_of(space):
         kind = type(space).__name__
@@ -153,7 +154,8 @@ def check_off_policy_arguments(model: OffPolicyAlgorithm) -> None:
     if n_steps > 1 and buffer_class is not None and model.replay_buffer_kwargs.get("n_steps") != n_steps:
         raise ValueError(
             f"n_steps={n_steps} has no effect on replay_buffer_class={buffer_class!r}: leave n_steps out, or leave "
-            "replay_buffer_class out. A buffer class that makes n-step returns takes n_steps and gamma in replay_buffer_kwargs"
+            "replay_buffer_class out. If the buffer class itself makes n-step returns, give n_steps and gamma in "
+            "replay_buffer_kwargs"
         )
 
 

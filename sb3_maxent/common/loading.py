@@ -1,4 +1,4 @@
-"""A look at a saved model before SB3 loads it: nothing is unpickled here."""
+"""Checks of a saved model before SB3 loads it. Nothing is unpickled here."""
 
 import difflib
 import inspect
@@ -16,7 +16,7 @@ ModelFile = str | pathlib.Path | io.BufferedIOBase
 
 def read_data(path: ModelFile, algorithm: type[BaseAlgorithm]) -> dict[str, Any]:
     """
-    Read the attributes of a saved model, as they are in its JSON: with pickles as text.
+    Read the attributes of a saved model from its JSON part. Pickles in it stay text.
 
     :param path: File, with or without ``.zip``, or a file object
     :param algorithm: Algorithm that is to load it
@@ -27,12 +27,12 @@ def read_data(path: ModelFile, algorithm: type[BaseAlgorithm]) -> dict[str, Any]
     file = open_path(path, "r", suffix="zip")
     try:
         with zipfile.ZipFile(file) as archive:
-            # Without it SB3 would keep the initial temperature; it misses the other parts itself
+            # If this part is missing, SB3 silently keeps the initial temperature. It checks the other parts itself
             archive.getinfo("pytorch_variables.pth")
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(f"its part {damaged} has changed")
             return dict(json.loads(archive.read("data")))
-    except Exception as error:  # a damaged zip file raises whatever its bytes lead to
+    except Exception as error:  # a damaged zip file can raise any exception
         raise ValueError(
             f"{path} is not a zip file, is damaged or its end is missing, expected a file that {algorithm.__name__}.save "
             f"wrote: {type(error).__name__}: {error}"
@@ -44,7 +44,7 @@ def read_data(path: ModelFile, algorithm: type[BaseAlgorithm]) -> dict[str, Any]
 
 def check_load_arguments(algorithm: type[BaseAlgorithm], data: dict[str, Any], arguments: dict[str, Any]) -> None:
     """
-    Check that there are such arguments: SB3 would set any name as an attribute, which nothing reads.
+    Check that the arguments exist. SB3 would set an unknown name as an attribute that nothing reads.
 
     :param algorithm: Algorithm that is to load a model
     :param data: Attributes of the saved model

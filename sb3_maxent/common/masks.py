@@ -1,4 +1,4 @@
-"""Masks of discrete actions: which are allowed in a state. They are observations, under the key ``action_mask``."""
+"""Masks of discrete actions say which actions are allowed in a state. They are observations with the key ``action_mask``."""
 
 import math
 from typing import Any
@@ -11,7 +11,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from sb3_maxent.common.discrete import choices_of, joint_actions, one_hot
 from sb3_maxent.common.hybrid_space import HybridBox
 
-# So the mask of the next state, that of the last one of an episode too, is in every buffer, checkpoint and exported file
+# As an observation, the mask of every state (also of the last state of an episode) is in replay buffers, checkpoints and
+# exports
 MASK = "action_mask"
 
 
@@ -46,8 +47,8 @@ def has_mask(observation_space: spaces.Space, action_space: spaces.Space) -> boo
 
     :param observation_space: Observation space
     :param action_space: Action space
-    :return: Whether there is one
-    :raises ValueError: If it is not of the size of the action space
+    :return: Whether there is a mask
+    :raises ValueError: If its size does not fit the action space
     """
     choices = choices_of(action_space)
     if not choices or not isinstance(observation_space, spaces.Dict) or MASK not in observation_space.spaces:
@@ -56,14 +57,15 @@ def has_mask(observation_space: spaces.Space, action_space: spaces.Space) -> boo
     if observation_space[MASK] != expected:
         raise ValueError(
             f"observation_space[{MASK!r}]={observation_space[MASK]}: the mask of {action_space} is {expected}, one number per "
-            "choice of each factor. Give observations that are no mask another name"
+            "choice of each factor. If this observation is not a mask, give it another name"
         )
     return True
 
 
 def check_masks(masks: Any, action_space: spaces.Space) -> np.ndarray:
     """
-    Check masks in sb3-contrib's form: 1 or True where a choice is allowed, the choices of the first factor first.
+    Check masks in sb3-contrib's form: 1 or True means that a choice is allowed, and the choices of the first factor come
+    first.
 
     :param masks: Mask of one state, or of several, shape (..., sum of the numbers of choices)
     :param action_space: Action space
@@ -77,7 +79,7 @@ def check_masks(masks: Any, action_space: spaces.Space) -> np.ndarray:
     array = (array.reshape(-1, sum(choices)) > 0).astype(np.int8)
     for part in np.split(array, np.cumsum(choices)[:-1], axis=1):
         if not part.any(axis=1).all():
-            raise ValueError(f"action_masks={masks!r}: some state has no allowed action in {action_space}, allow one at least")
+            raise ValueError(f"action_masks={masks!r}: some state has no allowed action in {action_space}, allow at least one")
     return array
 
 
@@ -95,7 +97,7 @@ def sample_allowed(action_space: spaces.Space, mask: np.ndarray) -> Any:
     if isinstance(action_space, spaces.MultiDiscrete):
         return action_space.sample(mask=tuple(np.split(mask, np.cumsum(action_space.nvec)[:-1])))
     if isinstance(action_space, spaces.MultiBinary):
-        # Of bits, gymnasium's mask is the value, or 2 where both are allowed
+        # Gymnasium's mask of a bit is its only allowed value, or 2 if both values are allowed
         zero, one = mask.reshape(-1, 2).T
         return action_space.sample(mask=np.where(zero & one, 2, one).astype(np.int8))
     assert isinstance(action_space, spaces.Discrete)

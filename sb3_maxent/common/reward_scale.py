@@ -3,7 +3,7 @@
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
-# So that a task without rewards has a scale
+# Keeps the scale positive in a task without rewards
 EPSILON = 1e-8
 
 
@@ -11,15 +11,15 @@ class RewardScale:
     r"""
     Running standard deviation of the discounted return so far, :math:`G_t = r_t + \gamma G_{t-1}`.
 
-    Rewards that are divided by it have returns of order one in every task. It does what ``norm_reward`` of SB3's
-    ``VecNormalize`` does, without its clipping, and it is part of the model.
+    If rewards are divided by this scale, returns are of order one in every task. ``norm_reward`` of SB3's ``VecNormalize``
+    uses the same scale, but it also clips rewards, and its statistics are not part of the model.
 
     Paper: https://arxiv.org/abs/2502.15280
     """
 
     def __init__(self) -> None:
         self.statistics = RunningMeanStd(shape=())
-        # Of the episodes at hand, shape (environments,)
+        # Discounted returns of the current episodes, shape (environments,)
         self.returns = np.zeros(0)
 
     @property
@@ -29,7 +29,7 @@ class RewardScale:
 
     def update(self, rewards: np.ndarray, dones: np.ndarray, gamma: float) -> None:
         """
-        Take the rewards of one step of all environments into account.
+        Update the scale with the rewards of one step of all environments.
 
         :param rewards: Rewards, shape (environments,)
         :param dones: Whether the episode has ended, for good or by a time limit, shape (environments,)

@@ -1,4 +1,4 @@
-"""Schedules from what a user or a YAML file gives."""
+"""Schedules, made from the arguments of a user or of a YAML file."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from sb3_maxent.common.checks import LARGEST, SMALLEST
 
 class LogLinearSchedule:
     """
-    Schedule whose logarithm is linear in the progress: it falls (or rises) by the same factor in equal times.
+    Schedule whose logarithm is linear in the progress: it changes by the same factor in equal times.
 
     :param start: Value at the start, positive
     :param end: Value at the end, positive
@@ -26,7 +26,7 @@ class LogLinearSchedule:
         :return: The value
         """
         share = (1 - progress_remaining) / self.end_fraction
-        # The end itself, not what rounding makes of it
+        # Return the end value exactly, without a rounding error
         return self.end if share >= 1 else self.start * (self.end / self.start) ** share
 
     def __repr__(self) -> str:
@@ -37,18 +37,20 @@ def make_schedule(value: float | str | Schedule, name: str) -> FloatSchedule:
     """
     Turn a number, a schedule or an RL Zoo schedule string into a schedule.
 
-    RL Zoo converts strings such as ``"lin_3e-4"`` for ``learning_rate`` only, so this does it for our own arguments.
+    RL Zoo converts strings such as ``"lin_3e-4"`` only for ``learning_rate``. This function converts them for the other
+    arguments.
 
-    :param value: A number, a function of the remaining progress (from 1 to 0), ``"lin_x"``, linearly from x to zero,
-        ``"lin_x_y"``, linearly from x to y, or ``"log_x_y"``, from x to y by equal factors in equal times. A third number is
-        the fraction of training after which y is reached: ``"log_0.1_0.001_0.2"``. A number in a string is accepted too: YAML
-        reads ``3e-4`` as one.
+    :param value: A number; a function of the remaining progress (from 1 to 0); ``"lin_x"``, which falls linearly from x to
+        zero; ``"lin_x_y"``, which goes linearly from x to y; or ``"log_x_y"``, which goes from x to y by equal factors in
+        equal times. A third number is the fraction of training after which y is reached, as in ``"log_0.1_0.001_0.2"``. A
+        number in a string is accepted too, because YAML reads ``3e-4`` as a string.
     :param name: Name of the argument, for the message
     :return: The schedule
-    :raises ValueError: If it is no schedule, or is a function that gives no number >= 0 at the start or at the end
+    :raises ValueError: If it is not a schedule, or if it is a function that does not return a number >= 0 at the start and the
+        end
     """
     kind = value[:4] if isinstance(value, str) and value.startswith(("lin_", "log_")) else ""
-    # An error that the function itself raises is not caught
+    # An error inside the function of a user is not caught
     texts: list[Any] = [value(1.0), value(0.0)] if callable(value) else str(value).removeprefix(kind).split("_")
     try:
         numbers = [float(text) for text in texts]

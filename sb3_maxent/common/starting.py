@@ -1,4 +1,4 @@
-"""Start of a model from the networks of another one, on another task."""
+"""Start a model with the networks of a trained one, on another task."""
 
 import copy
 import math
@@ -11,9 +11,9 @@ from sb3_maxent.common.checks import check_flag
 from sb3_maxent.common.errors import check_parameters
 from sb3_maxent.common.temperature import LOG_BOUNDS
 
-# Arguments of a policy that do not change what its networks compute, but for rounding
+# Arguments of a policy that change what its networks compute by no more than rounding
 FREE = ("observation_space", "action_space", "lr_schedule", "optimizer_class", "optimizer_kwargs", "evaluation_precision")
-# A file is read for its networks alone: no memory for its buffer, no seeding of the random generators
+# Only the networks of the file are used. So do not allocate its replay buffer, and do not seed the random generators
 NETWORKS_ONLY: dict[str, Any] = {
     **{"seed": None, "compile": False, "buffer_size": 1, "optimize_memory_usage": False, "n_steps": 1},
     **{"replay_buffer_class": None, "replay_buffer_kwargs": {}, "action_noise": None, "tensorboard_log": None},
@@ -22,7 +22,7 @@ NETWORKS_ONLY: dict[str, Any] = {
 
 def start_from(model: Any, source: Any, take_ent_coef: bool) -> None:
     """
-    Copy networks and running statistics of a trained model, after checks.
+    Check that the models fit, and copy the networks and running statistics of the trained one.
 
     :param model: New model
     :param source: Trained model, or the file of one
@@ -32,8 +32,8 @@ def start_from(model: Any, source: Any, take_ent_coef: bool) -> None:
     check_flag(take_ent_coef, "take_ent_coef")
     if model.num_timesteps > 0 or model._n_updates > 0 or model.replay_buffer.size() > 0:
         raise ValueError(
-            f"start_from: this model has learned for {model.num_timesteps} steps already, on data and with moments of its "
-            "optimizers that do not fit other networks. Make a new model"
+            f"start_from: this model has learned for {model.num_timesteps} steps already. Its replay buffer and the moments "
+            "of its optimizers do not fit other networks. Call start_from on a new model"
         )
     source = read_source(model, source)
     check_fits(model, source)
@@ -53,16 +53,16 @@ def start_from(model: Any, source: Any, take_ent_coef: bool) -> None:
 
 def read_source(model: BaseAlgorithm, source: Any) -> Any:
     """
-    The model to start from.
+    Load the trained model if it is a file, and check it.
 
     :param model: New model
     :param source: Trained model, or the file of one
     :return: Trained model
-    :raises ValueError: If it is of another algorithm, the file does not load, or a parameter is not finite
+    :raises ValueError: If it was trained with another algorithm, the file does not load, or a parameter is not finite
     """
     algorithm = type(model)
     if not isinstance(source, BaseAlgorithm):
-        # New networks draw their parameters: the generator goes on as it would with a model instead of a file
+        # Loading makes networks with random parameters. Afterwards the generator has the same state as if a model were given
         with th.random.fork_rng(devices=[]):
             source = algorithm.load(source, device=model.device, custom_objects=NETWORKS_ONLY)
     if getattr(source, "policy_base", None) is not algorithm.policy_base:  # type: ignore[attr-defined]
@@ -73,7 +73,7 @@ def read_source(model: BaseAlgorithm, source: Any) -> Any:
 
 def check_fits(model: Any, source: Any) -> None:
     """
-    Check that the networks of one model compute the same in another one.
+    Check that copied networks compute the same in the new model.
 
     :param model: New model
     :param source: Trained model
@@ -91,14 +91,14 @@ def check_fits(model: Any, source: Any) -> None:
             )
     if bool(model.norm_reward) != bool(source.norm_reward):
         raise ValueError(
-            f"start_from: norm_reward={model.norm_reward} of this model is not {source.norm_reward}, so that the Q-values of "
-            "the other model are in another unit"
+            f"start_from: norm_reward={model.norm_reward} of this model is not {source.norm_reward}, so the Q-values of the "
+            "two models have different units"
         )
 
 
 def describe_networks(policy: Any) -> dict[str, str]:
     """
-    What decides what the networks of a policy compute, apart from the values of their parameters.
+    Describe everything that determines what the networks of a policy compute, except for the values of their parameters.
 
     :param policy: Policy
     :return: Descriptions by name: the class, its arguments, and the shapes of the parameters
@@ -109,14 +109,14 @@ def describe_networks(policy: Any) -> dict[str, str]:
 
 
 def _describe(value: Any) -> Any:
-    # By names: a class of a script is another object once it has been saved and loaded
+    # Compare classes and functions by their names: a class of a script is a new object after saving and loading
     if isinstance(value, dict):
         return {key: _describe(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_describe(each) for each in value]
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    # The usual representation of an object is its address
+    # The default representation contains the address of the object, which always differs
     return type(value).__qualname__ if type(value).__repr__ is object.__repr__ else value
 
 

@@ -13,9 +13,11 @@ from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.schedules import make_schedule
 from sb3_maxent.functional import ent_coef_loss
 
-# Bounds of the logarithm of a learned coefficient. A target entropy out of reach would drive it on until the Q-values overflow
+# Bounds of the logarithm of a learned coefficient. Without them, an unreachable target entropy would drive the coefficient
+# until the Q-values overflow
 LOG_BOUNDS = (-20.0, 10.0)
-# The default target of discrete actions is the entropy of a policy with this share of random actions, with which DQN ends
+# The default target for discrete actions is the entropy of a policy with this share of random actions. SB3's DQN has the same
+# share at the end of its exploration
 RANDOM_SHARE = 0.05
 
 
@@ -34,7 +36,7 @@ class Temperature:
         self.optimizer: th.optim.Adam | None = None
         self.fixed_value = th.tensor(self.schedule(1.0), device=device)  # ()
         if learned:
-            # The logarithm is learned, as in SB3: see https://github.com/rail-berkeley/softlearning/issues/37
+            # As in SB3, the logarithm is learned: see https://github.com/rail-berkeley/softlearning/issues/37
             self.log_value = self.fixed_value.log().reshape(1).requires_grad_(True)  # (1,)
             self.optimizer = th.optim.Adam([self.log_value], fused=True)
 
@@ -67,7 +69,7 @@ class Temperature:
 
     def follow_schedule(self, progress_remaining: float) -> None:
         """
-        Set the value of a schedule. A number stays as it is, also where a user has changed its tensor.
+        Set the current value of a schedule. A number stays as it is, even if a user has changed its tensor.
 
         :param progress_remaining: Remaining progress of training, from 1 to 0
         """
@@ -99,8 +101,8 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, FloatSchedul
     Read an entropy coefficient.
 
     :param ent_coef: A number or a schedule, ``"auto"``, or ``"auto_x"`` with the initial value x
-    :return: Whether it is learned, and its schedule, or a constant one of its initial value
-    :raises ValueError: If it is none of these, or if the initial value is not one that it may learn
+    :return: Whether it is learned, and its schedule; for a learned one a constant schedule with the initial value
+    :raises ValueError: If it is none of these, or if the initial value is outside the bounds of a learned coefficient
     """
     value, learned = ent_coef, False
     if isinstance(ent_coef, str) and ent_coef.startswith("auto"):
@@ -117,7 +119,7 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, FloatSchedul
         )
     lowest, highest = (math.exp(bound) for bound in LOG_BOUNDS)
     if learned and not lowest <= schedule(1.0) <= highest:
-        raise ValueError(f"ent_coef={ent_coef!r}: a learned one stays between {lowest:.2g} and {highest:.2g}")
+        raise ValueError(f"ent_coef={ent_coef!r}: a learned coefficient must be between {lowest:.2g} and {highest:.2g}")
     return learned, schedule
 
 
@@ -125,32 +127,33 @@ def default_target_entropy(action_space: spaces.Space) -> float:
     r"""
     Default target entropy.
 
-    For ``Box`` minus the number of action components, as in SAC. For discrete actions, whose entropy is never negative, that
-    of a policy that takes one action, but in 5 % of the steps any of the N (joint) actions:
+    For ``Box`` actions it is minus the number of action components, as in SAC. The entropy of discrete actions is never
+    negative. For them it is the entropy of a policy that takes one action in 95 % of the steps, and in 5 % a uniformly random
+    one of the N (joint) actions:
 
     .. math:: \bar{H} = -(1 - p) \log (1 - p) - p \log \frac{p}{N - 1}, \quad p = 0.05 \, \frac{N - 1}{N}
 
-    - It can be reached from below and above: :math:`0 < \bar{H} < \log N`.
-    - It does not drive the temperature up. The usual :math:`0.98 \log N` does so where some actions end an episode: with the
-      temperature grows the entropy that is to be had by staying alive, so that the policy avoids these actions all the same
-      and stays below its target. In the worst case, where in each step all actions but one end the episode, no temperature at
-      all brings the entropy above :math:`0.22 \log N` for two actions and :math:`0.13 \log N` for eighteen (discount 0.99).
-      The default lies below these bounds.
-    - It depends on the number of joint actions alone, not on how they are written as factors.
+    - The policy can reach it from below and from above: :math:`0 < \bar{H} < \log N`.
+    - It does not drive the temperature up. The usual target :math:`0.98 \log N` does so if some actions end the episode. A
+      higher temperature increases the entropy bonus for staying alive. So the policy still avoids these actions, and its
+      entropy stays below the target. In the worst case all actions but one end the episode in every step. Then no temperature
+      raises the entropy above :math:`0.22 \log N` for two actions, or above :math:`0.13 \log N` for eighteen (discount 0.99).
+      The default target is below these bounds.
+    - It depends only on the number of joint actions, not on their factors.
 
-    For choices and real numbers together (``HybridBox``) it is the sum of both. The entropy of such a policy is that of its
-    choices plus the mean one of its real numbers given the choices. Each part can reach its own target, so the sum can be
-    reached. Where actions that end an episode keep the choices below their part, the real numbers can make up for it: their
-    entropy may be as much as :math:`1 + \log 2` per component above their part.
+    For hybrid actions (``HybridBox``) it is the sum of both targets. The entropy of such a policy is the entropy of its choices
+    plus the mean entropy of its real numbers given the choices. The policy can reach both targets, so it can reach their sum.
+    If actions that end an episode keep the entropy of the choices below its target, the real numbers can compensate: their
+    entropy can be up to :math:`1 + \log 2` per component above their target.
 
-    About the trap: https://arxiv.org/abs/2112.02852
+    A paper about this problem: https://arxiv.org/abs/2112.02852
 
     :param action_space: Action space
     :return: Target entropy in nats
     """
     choices = choices_of(action_space)
     n_real = get_action_dim(action_space) - len(choices) if isinstance(action_space, spaces.Box) else 0
-    # Of thousands of factors the number of joint actions is too large for a float
+    # With thousands of factors the number of joint actions would overflow a float
     log_n = sum(math.log(n) for n in choices)
     share = -RANDOM_SHARE * math.expm1(-log_n)
     if share == 0.0:
@@ -163,7 +166,8 @@ def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space
     """
     Read a target entropy.
 
-    :param target_entropy: A number of nats, or ``"auto"`` for :func:`default_target_entropy`, ``"auto_x"`` for x times that
+    :param target_entropy: A number of nats; ``"auto"`` for :func:`default_target_entropy`; or ``"auto_x"`` for x times the
+        default
     :param action_space: Action space
     :return: Target entropy in nats
     :raises ValueError: If it is neither, or not finite
@@ -178,6 +182,6 @@ def parse_target_entropy(target_entropy: float | str, action_space: spaces.Space
     if not math.isfinite(nats):
         raise ValueError(
             f"target_entropy={target_entropy!r}: give a finite number of nats, or 'auto' for minus the number of action "
-            "components (for discrete actions the entropy of a policy with 5 % random ones), 'auto_x' for x times that"
+            "components (with discrete actions: the entropy of a policy with 5 % random actions), or 'auto_x' for x times that"
         )
     return nats

@@ -1,4 +1,4 @@
-"""An off-policy algorithm with a temperature and a scale of rewards: SB3's names, and how they are saved and loaded."""
+"""An off-policy algorithm with a temperature and a reward scale, which are saved and loaded under SB3's names."""
 
 from typing import Any, TypeVar
 
@@ -22,22 +22,22 @@ SelfTemperedAlgorithm = TypeVar("SelfTemperedAlgorithm", bound="TemperedAlgorith
 
 class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     """
-    Off-policy algorithm with an entropy coefficient, and a scale of the rewards that it weighs the entropy against.
+    Off-policy algorithm with an entropy coefficient and a running scale of the rewards.
 
     :param policy: Name or class of the policy
     :param env: Environment, or its name
     :param learning_rate: Learning rate, a number, a schedule or an RL Zoo string such as ``"lin_3e-4"``
-    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, or
-        ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on, between 2.1e-9 and 2.2e4
-    :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is minus the action dimension,
-        for discrete actions the entropy of a policy with 5 % random actions; ``"auto_0.5"`` is half of that
+    :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, ``"auto"``
+        to learn it, or ``"auto_0.1"`` to learn it with the initial value 0.1. A learned one stays between 2.1e-9 and 2.2e4
+    :param target_entropy: Target entropy in nats for a learned ``ent_coef``. ``"auto"`` is minus the action dimension, or with
+        discrete actions the entropy of a policy with 5 % random actions; ``"auto_0.5"`` is half of that
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, see
         :class:`~sb3_maxent.common.reward_scale.RewardScale`. The replay buffer keeps them as they are.
     :param kwargs: Keyword arguments of SB3's ``OffPolicyAlgorithm``
-    :raises ValueError: If an argument has no meaning
+    :raises ValueError: If an argument is invalid
     """
 
-    # Whether the policy takes the first steps too, which are random otherwise
+    # Whether the policy also chooses the actions before ``learning_starts``, which are random otherwise
     acts_from_start: bool = False
 
     def __init__(
@@ -55,7 +55,7 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         self.ent_coef = ent_coef
         self.target_entropy = target_entropy
         self.norm_reward = norm_reward
-        # SB3 saves and restores it with the other attributes
+        # An attribute, so SB3 saves and restores it
         self.reward_scale = RewardScale()
 
     def _setup_model(self) -> None:
@@ -80,7 +80,7 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         Divide rewards by their scale.
 
         :param replay_data: Transitions
-        :return: The same with scaled rewards, if they are to be
+        :return: The transitions, with scaled rewards if ``norm_reward`` is true
         """
         return replay_data._replace(rewards=replay_data.rewards / self.reward_scale.value) if self.norm_reward else replay_data
 
@@ -96,18 +96,18 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
 
     @property
     def ent_coef_tensor(self) -> th.Tensor:
-        """Entropy coefficient that is not learned, a scalar. Assigning it, in a callback for instance, fixes it."""
+        """Entropy coefficient that is not learned, a scalar. An assignment, in a callback for instance, fixes its value."""
         return self.temperature.fixed_value
 
     @ent_coef_tensor.setter
     def ent_coef_tensor(self, value: th.Tensor | float) -> None:
         self.temperature.assign(value)
-        # For a model that is saved and loaded
+        # A model that is saved and loaded keeps this value
         self.ent_coef = float(value)
         self._tell_policy()
 
     def _tell_policy(self) -> None:
-        """Give the policy what it acts by and what training changes, as an entropy coefficient"""
+        """Give the policy the values that it acts with and that training changes, such as the entropy coefficient"""
 
     def start_from(
         self: SelfTemperedAlgorithm, source: "TemperedAlgorithm | ModelFile", take_ent_coef: bool = False
@@ -115,15 +115,16 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         """
         Start a new task with the critic and the policy of a trained model. Call it on a new model, before ``learn``.
 
-        The networks act exactly as those of the other model, with their running statistics (batch normalisation, and the scale
-        of ``norm_reward``). Target networks equal the networks that they follow. Replay buffer and optimizers stay empty.
-        Until ``learning_starts`` the policy acts, instead of uniform random actions. All arguments are those of this model.
+        The networks are copied with their running statistics (batch normalisation, and the scale of ``norm_reward``), so this
+        model acts exactly like the other one. Target networks equal the networks that they follow. Replay buffer and
+        optimizers stay empty. Before ``learning_starts`` the policy chooses the actions; they are not uniformly random. All
+        arguments stay those of this model.
 
         :param source: Trained model of the same algorithm, spaces and networks, or the file of one
-        :param take_ent_coef: Whether to take over its entropy coefficient as it is now: as the initial value where this model
-            learns its own, otherwise as a fixed one. By default the coefficient starts as ``ent_coef`` of this model says
+        :param take_ent_coef: Whether to copy its current entropy coefficient: as the initial value if this model learns its
+            coefficient, otherwise as a fixed value. By default the coefficient starts as ``ent_coef`` of this model says
         :return: This model
-        :raises ValueError: If something does not fit, or this model has learned already. Then nothing has changed
+        :raises ValueError: If the models do not fit, or this model has learned already. Then this model has not changed
         :raises FileNotFoundError: If there is no such file
         """
         start_from(self, source, take_ent_coef)
@@ -155,11 +156,11 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         :param load_path_or_dict: File, or a dictionary of state dictionaries
         :param exact_match: Whether all of them must be there
         :param device: Device
-        :raises ValueError: If there are parameters of something that this model has not
+        :raises ValueError: If there are parameters of a part that this model does not have
         """
         for name in load_path_or_dict if isinstance(load_path_or_dict, dict) else ():
             if recursive_getattr(self, name, self) is None:
-                raise ValueError(f"got the parameters of {name}, which this model has not: is ent_coef the same?")
+                raise ValueError(f"got parameters of {name}, which this model does not have: is ent_coef the same?")
         ent_coef = self.ent_coef_tensor.clone()
         super().set_parameters(load_path_or_dict, exact_match, device)
         self.ent_coef_tensor.copy_(ent_coef)
@@ -173,6 +174,6 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
 
     def _loaded(self, changed: set[str]) -> None:
         if "ent_coef" in changed:
-            # SB3 has restored the saved one
+            # SB3 has restored the saved value, so set the new one
             self.temperature.restart(self._current_progress_remaining)
         self._tell_policy()

@@ -1,4 +1,4 @@
-"""What one part of an update hands to the next."""
+"""Tuples of tensors that one part of an update passes to the next."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ ReplayData = ReplayBufferSamples | DictReplayBufferSamples
 
 class UpdateNoise(NamedTuple):
     """
-    Everything random in one update, drawn before it.
+    All random numbers of one update, drawn before the update.
 
     :param next_actions: Noise of the actions in the critic target: a tensor, or several in a tuple
     :param actions: Noise of the actions in the actor loss, not contiguous, shape (batch, samples, noise)
@@ -34,11 +34,11 @@ class ValueNoise(NamedTuple):
 
 class ActionSamples(NamedTuple):
     """
-    Actions at which an expectation is evaluated.
+    Actions from which an expectation is computed.
 
     :param actions: Actions without gradient, in [-1, 1] or choices of discrete factors, shape (batch, samples, action), or
         numbers of ``Discrete`` actions, shape (batch, samples)
-    :param log_prob: Log density of the distribution that they were drawn from, shape (batch, samples)
+    :param log_prob: Their log density under the distribution that they were drawn from, shape (batch, samples)
     :param weights: Weight of each action, shape (batch, samples), or in strata, shape (batch, strata, samples), see
         :func:`~sb3_maxent.functional.expectation`; ``None`` for the plain mean
     """
@@ -50,11 +50,11 @@ class ActionSamples(NamedTuple):
 
 class CriticOutput(NamedTuple):
     """
-    What a critic computes for one update.
+    Outputs of the critic in one update.
 
-    :param predictions: Of the actions in the replay buffer, with gradient, shape (networks, batch, 1, ...)
+    :param predictions: Predictions for the actions in the replay buffer, with gradient, shape (networks, batch, 1, ...)
     :param embedding: Embedding of the states without gradient, for the loss of the actor
-    :param next_predictions: Of the next actions, by the target networks, without gradient,
+    :param next_predictions: Predictions of the target networks for the next actions, without gradient,
         shape (networks, batch, samples, ...)
     """
 
@@ -65,7 +65,7 @@ class CriticOutput(NamedTuple):
 
 class Losses(NamedTuple):
     """
-    Losses of one update, and what is logged or learned from besides.
+    Losses of one update, and other values that are logged or used for learning.
 
     :param critic: Loss of the critic, a scalar
     :param q_mean: Mean prediction of the first critic network, without gradient

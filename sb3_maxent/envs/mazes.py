@@ -1,4 +1,4 @@
-"""Tasks of the Soft Q-learning paper for a robot among walls, on the mazes of gymnasium-robotics."""
+"""Tasks of the Soft Q-learning paper for a robot in a maze of gymnasium-robotics."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def make_hallway(half_width: int) -> list[list[Any]]:
     return rows
 
 
-# Speed tasks have a goal cell because gymnasium-robotics asks for one. Nothing depends on it
+# Speed tasks have a goal cell because gymnasium-robotics needs one. Nothing depends on it
 LAYOUTS: dict[str, list[list[Any]]] = {
     "two_passages": TWO_PASSAGES,
     "u_maze": U_MAZE,
@@ -51,20 +51,20 @@ class MazeTaskEnv(gym.Env[np.ndarray, np.ndarray]):
     r"""
     ## Description
 
-    A robot runs among walls. All tasks of a robot have the same spaces, so that a policy of one task can start another
-    (`model.start_from`): the paper trains it in the empty arena and goes on in the hallways and the U-maze.
+    A robot moves in a maze. All tasks of a robot have the same spaces, so a policy of one task can start another one
+    (`model.start_from`). The paper first trains in the empty arena, and then in the hallways and the U-maze.
 
     | layout | task | reward |
     |---|---|---|
-    | `two_passages` | Two passages lead around a wall to the goal. The upper one ends in front of it | bump |
-    | `u_maze` | From one end of a U to the other | bump |
-    | `arena` | Empty plane | speed |
-    | `wide_hallway`, `narrow_hallway` | Hallways of 3 cells and 1 cell, 21 cells long, open at both ends | speed |
+    | `two_passages` | Two passages lead around a wall towards the goal. The upper one is a dead end near the goal | bump |
+    | `u_maze` | Get from one end of a U to the other | bump |
+    | `arena` | Move in an empty plane | speed |
+    | `wide_hallway`, `narrow_hallway` | Move in a hallway, 3 cells or 1 cell wide, 21 cells long, open at both ends | speed |
 
-    Paper: https://arxiv.org/abs/1702.08165 (sections 5.2 and 5.3). It gives neither sizes nor the width of the bump, and the
-    authors have published no code of these tasks. Of this package's choice are: all maps, cells of 1 m for the point and of
-    4 m for the ant, the width of the bump, 1.5 cells, the fixed start, the observations, and Gymnasium's ant in place of
-    rllab's. After the paper are: both rewards, 500 steps, and the end of an episode when the ant lies on its back.
+    Paper: https://arxiv.org/abs/1702.08165 (sections 5.2 and 5.3). It gives neither the sizes nor the width of the bump, and
+    the authors have not published code for these tasks. This package chose all maps, the size of a cell (1 m for the point, 4
+    m for the ant), the width of the bump (1.5 cells), the fixed start, the observations, and Gymnasium's ant instead of
+    rllab's. Both rewards, the 500 steps, and the end of an episode when the ant lies on its back come from the paper.
 
     ## Action Space
 
@@ -92,9 +92,9 @@ class MazeTaskEnv(gym.Env[np.ndarray, np.ndarray]):
     1. Termination: the ant lies on its back, or its state is not finite.
     2. Truncation: 500 steps.
 
-    `info` has `position`, and for the tasks with a goal `distance` and `min_distance`, the smallest one of the episode.
-    `threshold` is the distance below which the robot must have taken the open passage of `two_passages`: no point of the other
-    one is nearer to the goal.
+    `info` has `position`. For the tasks with a goal it also has `distance` and `min_distance`, the smallest distance of the
+    episode. If the distance is smaller than `threshold`, the robot has taken the open passage of `two_passages`, because no
+    point of the other passage is that near to the goal.
 
     ## Arguments
 
@@ -119,12 +119,12 @@ class MazeTaskEnv(gym.Env[np.ndarray, np.ndarray]):
                 raise ValueError(f"{name}={value!r} is not one of {allowed}")
         self.render_mode, self.is_ant, self.has_goal = render_mode, robot == "ant", layout in GOAL_LAYOUTS
         self.maze = make_maze(robot, LAYOUTS[layout], render_mode)
-        # The goal itself, not a point near it
+        # The goal is fixed, without noise
         self.maze.position_noise_range = 0.0
         self.robot = (self.maze.ant_env if self.is_ant else self.maze.point_env).unwrapped
         self.cell = float(self.maze.maze.maze_size_scaling)
         self.goal = np.array(self.maze.maze.unique_goal_locations[0])
-        # Half the diagonal of a cell: from the middle of the goal's cell to that at its corner
+        # Half the diagonal of a cell is the distance from the middle of the goal's cell to its corner
         self.threshold = self.cell * np.sqrt(0.5)
         self.min_distance = np.inf
         self.action_space = spaces.Box(-1.0, 1.0, self.robot.action_space.shape, np.float32)
@@ -136,7 +136,7 @@ class MazeTaskEnv(gym.Env[np.ndarray, np.ndarray]):
         """
         Start an episode.
 
-        :param seed: Seed, which changes nothing: the start is fixed
+        :param seed: Seed. It has no effect, because the start is fixed
         :param options: Not used
         :return: Observation and information
         """
@@ -188,14 +188,14 @@ class MazeTaskEnv(gym.Env[np.ndarray, np.ndarray]):
         return {"position": position, "distance": distance, "min_distance": self.min_distance}
 
     def _has_fallen(self, observation: np.ndarray) -> bool:
-        # From the quaternion: the component in z of what was up. A point has none
+        # From the quaternion of the torso: the z component of its upward axis. A point has none
         fallen = self.is_ant and 1 - 2 * (observation[4] ** 2 + observation[5] ** 2) < 0
         return bool(fallen or not np.isfinite(observation).all())
 
 
 def make_maze(robot: str, layout: list[list[Any]], render_mode: str | None) -> Any:
     """
-    The maze of gymnasium-robotics.
+    Make the maze of gymnasium-robotics.
 
     :param robot: ``"point"`` or ``"ant"``
     :param layout: Map

@@ -14,12 +14,12 @@ class MultiGoalEnv(gym.Env[np.ndarray, np.ndarray]):
     r"""
     ## Description
 
-    A point in the plane starts near the origin and is rewarded for coming close to any of four goals, all equally good and
-    equally far. The Boltzmann policy goes to each of them in a quarter of the episodes. A policy with one mode must commit to
-    one, or average over them and stay where it is.
+    A point in the plane starts near the origin. It gets a higher reward the closer it is to any of four goals, which are
+    equally good and equally far. The Boltzmann policy goes to each goal in a quarter of the episodes. A policy with one mode
+    commits to one goal, or it averages over the goals and stays near the start.
 
-    Paper: https://arxiv.org/abs/1702.08165 (section 5.1). Constants and dynamics are those of the authors' code
-    (https://github.com/haarnoja/softqlearning), from which the text of the paper differs.
+    Paper: https://arxiv.org/abs/1702.08165 (section 5.1). The constants and dynamics are those of the authors' code
+    (https://github.com/haarnoja/softqlearning). The text of the paper differs from this code.
 
     ## Action Space
 
@@ -27,7 +27,7 @@ class MultiGoalEnv(gym.Env[np.ndarray, np.ndarray]):
 
     ## Observation Space
 
-    A `Box(-7, 7, (2,), float32)`: the position of the point. At the border it stops.
+    A `Box(-7, 7, (2,), float32)`: the position of the point. The point cannot leave this box.
 
     ## Rewards
 
@@ -49,7 +49,7 @@ class MultiGoalEnv(gym.Env[np.ndarray, np.ndarray]):
     ## Arguments
 
     - `render_mode`: `"rgb_array"` draws the goals and the path of the episode, with matplotlib.
-    - `start`: position in which episodes start instead, for instance to look at single states.
+    - `start`: a fixed start position, for instance to look at single states.
 
     ```python
     >>> import gymnasium as gym
@@ -64,7 +64,7 @@ class MultiGoalEnv(gym.Env[np.ndarray, np.ndarray]):
     * v0: Initial version
 
     :param render_mode: ``"rgb_array"`` or ``None``
-    :param start: Position in which episodes start, by default near the origin
+    :param start: Fixed start position. By default the start is random and near the origin
     :raises ValueError: If the start is not a position inside the box
     """
 

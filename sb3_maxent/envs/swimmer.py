@@ -13,14 +13,14 @@ class FinishLineSwimmerEnv(SwimmerEnv):
     r"""
     ## Description
 
-    A snake of three links swims in the plane. Swimming forward and backward pays the same, until a finish line that lies
-    forward: behind it swimming forward pays more. An agent that keeps both options open finds the line. One that has settled
-    on swimming backward does not.
+    A snake of three links swims in the plane. A finish line is in front of it. Before the line, swimming forward and swimming
+    backward get the same reward. Behind the line, swimming forward gets more. An agent that keeps both options finds the line.
+    An agent that has committed to swimming backward does not.
 
-    Paper: https://arxiv.org/abs/1702.08165 (section 5.2). The paper does not say where the line is and what it pays, and the
-    authors have published no code of it. These are choices of this package: the line at 2 m, which a good swimmer reaches in
-    less than a third of an episode; three times the reward for forward speed behind it; no reward for swimming backward there;
-    the swimmer of Gymnasium with its control cost and its start, in place of rllab's.
+    Paper: https://arxiv.org/abs/1702.08165 (section 5.2). The paper does not give the position of the line and the reward
+    behind it, and the authors have not published code for this task. This package chose: the line at 2 m, which a good swimmer
+    reaches in less than a third of an episode; three times the reward for forward speed behind the line; no reward for
+    swimming backward there; and the swimmer of Gymnasium, with its control cost and its start, instead of rllab's.
 
     ## Action Space
 
@@ -28,7 +28,8 @@ class FinishLineSwimmerEnv(SwimmerEnv):
 
     ## Observation Space
 
-    A `Box(-inf, inf, (10,), float64)`: that of `Swimmer-v5`, and the position in x and y first, on which the reward depends.
+    A `Box(-inf, inf, (10,), float64)`: the position in x and y, because the reward depends on it, and then the observation of
+    `Swimmer-v5`.
 
     ## Rewards
 
@@ -36,7 +37,7 @@ class FinishLineSwimmerEnv(SwimmerEnv):
 
     ## Starting State
 
-    That of `Swimmer-v5`: uniform noise of 0.1 in all positions and velocities, near the origin.
+    As in `Swimmer-v5`: near the origin, with uniform noise of 0.1 in all positions and velocities.
 
     ## Episode End
 
@@ -51,7 +52,7 @@ class FinishLineSwimmerEnv(SwimmerEnv):
     :param finish_line: Position of the line in x, in m
     :param finish_weight: Reward for a forward speed of 1 m/s behind the line
     :param kwargs: Arguments of Gymnasium's ``SwimmerEnv``
-    :raises ValueError: If an argument is no number in its range
+    :raises ValueError: If an argument is not a number in its range
     """
 
     def __init__(self, finish_line: float = 2.0, finish_weight: float = 3.0, **kwargs: Any):
@@ -59,7 +60,7 @@ class FinishLineSwimmerEnv(SwimmerEnv):
         check_number(finish_weight, "finish_weight")
         self.finish_line, self.finish_weight, self.max_x = finish_line, finish_weight, -np.inf
         super().__init__(exclude_current_positions_from_observation=False, **kwargs)
-        # As Gymnasium's wrappers make it again, for instance for another process
+        # Gymnasium uses these arguments to make the environment again, for instance in another process
         self._ezpickle_args = ()
         self._ezpickle_kwargs = {"finish_line": finish_line, "finish_weight": finish_weight, **kwargs}
         assert isinstance(self.observation_space, spaces.Box)

@@ -1,7 +1,8 @@
 """
-The equations: pure functions from tensors to tensors, without modules, random numbers or logging.
+The equations as pure functions from tensors to tensors. They use no modules, draw no random numbers and log nothing.
 
-Batch first, samples second. The dimensions named in docstrings and in :func:`check_shapes` are
+The batch is the first dimension, and the samples are the second. These names of dimensions are used in docstrings and in
+:func:`check_shapes`:
 
 - ``batch``: states of a minibatch
 - ``samples``: actions sampled per state

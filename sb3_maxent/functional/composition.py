@@ -16,10 +16,10 @@ def composed_q_values(q_values: th.Tensor, ent_coefs: th.Tensor, weights: th.Ten
     .. math:: Q_{and}(s, a) = \alpha \sum_i w_i Q_i(s, a) / \alpha_i, \quad
         Q_{or}(s, a) = \alpha \log \sum_i w_i \exp(Q_i(s, a) / \alpha_i), \quad \alpha = \sum_i w_i \alpha_i
 
-    With one temperature ``"and"`` is the weighted mean. Its policy at the temperature :math:`\alpha` is
-    :math:`\prod_i \pi_i^{w_i}`, divided by its integral. It is optimal for the mean of the rewards where the policies agree,
-    see :func:`policy_conflict`. ``"or"`` is optimal for tasks with deterministic dynamics, no discount, and rewards that
-    differ in the last step alone.
+    If all temperatures are equal, ``"and"`` is the weighted mean. Its policy at the temperature :math:`\alpha` is
+    :math:`\prod_i \pi_i^{w_i}`, divided by its integral. It is optimal for the mean of the rewards if the policies agree, see
+    :func:`policy_conflict`. ``"or"`` is optimal for tasks with deterministic dynamics, no discount, and rewards that differ
+    only in the last step.
 
     Papers: https://arxiv.org/abs/1803.06773 (and), https://arxiv.org/abs/1807.04439 (or)
 
@@ -40,27 +40,27 @@ def composed_q_values(q_values: th.Tensor, ent_coefs: th.Tensor, weights: th.Ten
 
 def policy_conflict(q_values: th.Tensor, log_proposal: th.Tensor, ent_coefs: th.Tensor, weights: th.Tensor) -> th.Tensor:
     r"""
-    How much the policies of several tasks disagree in a state, in nats. 0 if they are the same.
+    Disagreement of the policies of several tasks in a state, in nats. It is 0 if the policies are equal.
 
     .. math:: G(s) = -\log \int \prod_i \pi_i(a|s)^{w_i} \, da = \frac{1}{\alpha} \Big( \sum_i w_i V_i(s) - V_{and}(s) \Big)
 
-    (for one temperature). With two equal weights it is half of their Renyi divergence of order 1/2; the paper's bound has the
-    whole divergence. It bounds what the composition ``"and"`` loses. With the fixed points
+    The second form is for equal temperatures. With two equal weights the conflict is half of the Renyi divergence of order 1/2
+    (the bound in the paper has the whole divergence). It bounds the loss of the composition ``"and"``. With the fixed points
 
     .. math:: C(s, a) = \gamma E_{s'} \big[ \alpha G(s') + \max_{a'} C(s', a') \big], \quad
         D(s, a) = \gamma E_{s'} E_{a' \sim \pi} \big[ C(s', a') + D(s', a') \big]
 
-    the optimal Q-function of the mean reward lies between :math:`Q_{and} - C` and :math:`Q_{and}`, and that of the composed
-    policy :math:`\pi` is at most D below the optimal one. So with :math:`G \leq g` everywhere the loss is at most
+    the optimal Q-function of the mean reward is between :math:`Q_{and} - C` and :math:`Q_{and}`, and the Q-function of the
+    composed policy :math:`\pi` is at most D below the optimal one. So if :math:`G \leq g` in all states, the loss is at most
     :math:`\alpha g \gamma^2 / (1 - \gamma)^2`.
 
-    The integral is estimated by importance sampling. With the same samples for all tasks the estimate is never negative.
+    The integral is estimated by importance sampling. All tasks use the same samples, so the estimate is never negative.
 
     Paper: https://arxiv.org/abs/1803.06773 (lemma 1 and theorem 1)
 
     :param q_values: Q-values of each task, shape (parts, batch, samples)
-    :param log_proposal: Log density that the actions were drawn from, shape (batch, samples); minus the logarithm of the
-        number of actions for all actions of a discrete space
+    :param log_proposal: Log density of the actions under the distribution that they were drawn from, shape (batch, samples).
+        If they are all actions of a discrete space, it is minus the logarithm of their number
     :param ent_coefs: Entropy coefficient of each task, shape (parts,)
     :param weights: Positive weights with the sum 1, shape (parts,)
     :return: Conflict, shape (batch, 1)

@@ -16,18 +16,20 @@ def score_function_weights(
     weights: th.Tensor | None = None,
 ) -> th.Tensor:
     r"""
-    Multipliers of the score :math:`\nabla \log \pi(a_j|s)`, whose mean is the gradient of the soft value.
+    Multipliers of the score :math:`\nabla \log \pi(a_j|s)`. The mean of multiplier times score is the gradient of the soft
+    value.
 
-    With :math:`f_j = Q(s, a_j) - \alpha \log \pi(a_j|s)`, ``"none"`` is the published estimator,
-    :math:`f_j - \alpha`, where the constant comes from differentiating :math:`\alpha \log \pi` and has no expected effect.
-    ``"loo"`` subtracts from :math:`f_j` the mean of the *other* samples. Both are unbiased; the mean over all samples
-    would not be, it shrinks the gradient by :math:`1 - 1/M`. The variance without a baseline grows with the square of
-    the mean Q-value, with ``"loo"`` it does not depend on it. In an exact sum over all actions no sample has to be left out:
-    there ``"loo"`` subtracts the expectation, which changes the gradient by nothing but rounding.
+    Let :math:`f_j = Q(s, a_j) - \alpha \log \pi(a_j|s)`. ``"none"`` is the published estimator :math:`f_j - \alpha`. Its
+    constant is the derivative of :math:`\alpha \log \pi`, and its expected effect is zero. ``"loo"`` subtracts from
+    :math:`f_j` the mean of the *other* samples. Both are unbiased. The mean over all samples would be biased: it shrinks the
+    gradient by
+    :math:`1 - 1/M`. Without a baseline the variance grows with the square of the mean Q-value. With ``"loo"`` the variance
+    does not depend on the mean Q-value. In an exact sum over all actions ``"loo"`` subtracts the expectation, which changes
+    the gradient by rounding only.
 
-    With strata ``"loo"`` subtracts the expectation over all of them, with a sample left out of the mean of its own stratum. So
-    every baseline has the same mean, and the gradient no bias. (A baseline from its own stratum alone has one: within a
-    component of a mixture the mean of :math:`\nabla \log \pi` is not zero.)
+    With strata ``"loo"`` subtracts the expectation over all strata. The mean of a sample's own stratum leaves out this sample.
+    So all baselines have the same mean, and the gradient is unbiased. (A baseline from the own stratum alone would be biased,
+    because the mean of :math:`\nabla \log \pi` within a component of a mixture is not zero.)
 
     Papers: https://arxiv.org/abs/1909.03198 (equation 17), leave-one-out: https://openreview.net/forum?id=r1lgTGL5DE
 
@@ -35,8 +37,8 @@ def score_function_weights(
     :param log_prob: Their log probabilities, shape (batch, samples)
     :param ent_coef: Entropy coefficient :math:`\alpha`, a scalar
     :param baseline: ``"none"`` or ``"loo"``
-    :param weights: Probabilities of all actions, shape (batch, samples), where the expectation is an exact sum; or weights in
-        strata of two samples at least, shape (batch, strata, samples), see :func:`~sb3_maxent.functional.expectation`
+    :param weights: Probabilities of all actions, shape (batch, samples), if the expectation is an exact sum; or weights in
+        strata of at least two samples, shape (batch, strata, samples), see :func:`~sb3_maxent.functional.expectation`
     :return: Multipliers without gradient, shape (batch, samples)
     :raises ValueError: If a shape or the baseline is wrong, or for ``"loo"`` with a single sample
     """
@@ -58,7 +60,7 @@ def score_function_weights(
 
 def _left_out(values: th.Tensor, weights: th.Tensor) -> th.Tensor:
     """
-    What each sample adds to the expectation beyond the mean of the others of its stratum.
+    Correction of the baseline that leaves each sample out of the mean of its stratum.
 
     :param values: Values of the actions, shape (batch, samples)
     :param weights: Weights in strata, shape (batch, strata, samples)
@@ -78,11 +80,11 @@ def score_function_loss(
     weights: th.Tensor | None = None,
 ) -> th.Tensor:
     r"""
-    Surrogate whose gradient is minus the likelihood-ratio estimate of the soft policy gradient.
+    Surrogate loss. Its gradient is minus the likelihood-ratio (score-function) estimate of the soft policy gradient.
 
     .. math:: \nabla L = -\frac{1}{NM} \sum_{n,j} w_{nj} \nabla \log \pi(a_{nj} | s_n)
 
-    The actions must be samples *without* gradient: a reparametrised sample would add its pathwise gradient to the score.
+    The actions must be samples *without* gradient. A reparametrised sample would add its pathwise gradient to the score.
 
     Paper: https://arxiv.org/abs/1909.03198 (equation 17)
 

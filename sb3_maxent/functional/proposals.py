@@ -1,4 +1,4 @@
-"""Densities on the box [-1, 1]^d from which importance-sampled soft values draw their actions."""
+"""Proposal densities on the box [-1, 1]^d, for the importance-sampled soft value."""
 
 import math
 
@@ -6,11 +6,12 @@ import torch as th
 
 from sb3_maxent.functional.shapes import check_shapes
 
-# Share of uniform samples in the mixture: bounds every importance weight by ten times that of uniform sampling
+# Share of uniform samples in the mixture. It bounds every importance weight by ten times the weight with uniform sampling
 UNIFORM_SHARE = 0.1
-# Particles that coincide must not make a component a point
+# Keeps the bandwidth positive if all centres coincide
 MIN_STD = 0.02
-# Giles 2010: erfinv(x) / x in w = -log(1 - x^2), as polynomials in w - 2.5 for w < 5 and in sqrt(w) - 3 from there on
+# Giles 2010: erfinv(x) / x as a function of w = -log(1 - x^2) is a polynomial in w - 2.5 for w < 5, and in sqrt(w) - 3
+# otherwise
 CENTRE = (
     *(2.81022636e-8, 3.43273939e-7, -3.5233877e-6, -4.39150654e-6, 2.1858087e-4, -1.25372503e-3, -4.17768164e-3),
     *(0.246640727, 1.50140941),
@@ -19,7 +20,7 @@ TAIL = (
     *(-2.00214257e-4, 1.00950558e-4, 1.34934322e-3, -3.67342844e-3, 5.73950773e-3, -7.6224613e-3, 9.43887047e-3),
     *(1.00167406, 2.83297682),
 )
-# Where they end: 5.6 standard deviations
+# The polynomials end here, at 5.6 standard deviations
 MAX_W = 17.0
 
 
@@ -39,13 +40,13 @@ def uniform_proposal(noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
 
 def mixture_proposal(centres: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     r"""
-    Actions near given ones: a defensive mixture of a kernel density estimate and the uniform density.
+    Draw actions near given ones, from a defensive mixture of a kernel density estimate and the uniform density.
 
     .. math:: q(a) = 0.1 \cdot 2^{-d} + \frac{0.9}{C} \sum_{c} \prod_k N(a_k; c_k, b_k^2)|_{[-1, 1]}
 
-    with truncated normals of the bandwidth :math:`b_k` of Scott's rule (in Silverman's form). Importance sampling with it is
-    unbiased for any centres that do not depend on the noise; with centres from the policy its variance is small in many
-    dimensions, where uniform actions miss the mass of the integrand.
+    The normals are truncated, and their bandwidth :math:`b_k` is that of Scott's rule (in Silverman's form). Importance
+    sampling with this density is unbiased if the centres do not depend on the noise. With centres from the policy, the
+    variance is small in many dimensions too. Uniform actions would rarely fall where the integrand is large.
 
     Literature: Owen & Zhou 2000, Safe and Effective Importance Sampling (defensive mixtures)
 
@@ -78,7 +79,8 @@ def normal_quantile(probability: th.Tensor) -> th.Tensor:
     r"""
     Inverse of the standard normal distribution function to single precision, up to 5.6 standard deviations.
 
-    From polynomials, which a processor evaluates for many numbers at a time; ``th.special.ndtri`` takes one by one.
+    It uses polynomials, which a processor evaluates for many numbers at once. ``th.special.ndtri`` computes one number at a
+    time.
 
     Literature: Giles 2010, Approximating the erfinv function
 
@@ -86,7 +88,7 @@ def normal_quantile(probability: th.Tensor) -> th.Tensor:
     :return: Quantiles, of the same shape
     """
     w = -th.log((4 * probability * (1 - probability)).clamp(min=math.exp(-MAX_W)))
-    # The clamp keeps the gradient of the root, of what is not chosen, finite
+    # The clamp keeps the gradient of the square root finite in the branch that is not chosen
     ratio = th.where(w < 5, _polynomial(w - 2.5, CENTRE), _polynomial(w.clamp(min=5).sqrt() - 3, TAIL))
     return math.sqrt(2) * (2 * probability - 1) * ratio
 
@@ -105,10 +107,11 @@ def _log_kernel_density(actions: th.Tensor, centres: th.Tensor, bandwidth: th.Te
     :param actions: Actions, shape (batch, samples, action)
     :param centres: Centres, shape (batch, centres, action)
     :param bandwidth: Standard deviation, shape (batch, 1, action)
-    :param mass: What each normal has inside the box, shape (batch, centres, action)
+    :param mass: Probability of each normal inside the box, shape (batch, centres, action)
     :return: Log density, shape (batch, samples)
     """
-    # Squared distances from inner products, around the mean for precision: no tensor of samples x centres x action
+    # Squared distances from inner products need no tensor of samples x centres x action. Subtracting the mean keeps them
+    # precise
     mean = centres.mean(dim=1, keepdim=True)  # (batch, 1, action)
     scaled_actions, scaled_centres = (actions - mean) / bandwidth, (centres - mean) / bandwidth
     products = scaled_actions @ scaled_centres.mT  # (batch, samples, centres)

@@ -1,17 +1,17 @@
-"""Named-dimension shape checks."""
+"""Checks of shapes with named dimensions."""
 
 import torch as th
 
 
 def check_shapes(*tensors: tuple[th.Tensor, str]) -> None:
     """
-    Check that tensors have the named dimensions, and that one name has one size throughout.
+    Check that tensors have the named dimensions, and that each name has the same size in all of them.
 
-    Broadcasting a ``(batch, 1)`` against a ``(batch,)`` gives a plausible loss of a wrong shape, hence the check.
+    Without this check, a ``(batch, 1)`` and a ``(batch,)`` would broadcast to a wrong loss that looks plausible.
 
     :param tensors: Pairs of a tensor and its dimensions separated by blanks, as ``(q_values, "batch samples")``.
         A number stands for exactly that size.
-    :raises ValueError: If a tensor has another number of dimensions or a size that contradicts its name
+    :raises ValueError: If a tensor has a wrong number of dimensions, or a size that contradicts its name
     """
     sizes: dict[str, int] = {}
     for tensor, spec in tensors:

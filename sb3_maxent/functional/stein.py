@@ -1,4 +1,4 @@
-"""Stein variational gradient descent: a direction that moves particles towards a density known by its score."""
+"""Stein variational gradient descent moves particles towards a density whose score is known."""
 
 import math
 
@@ -7,13 +7,13 @@ import torch as th
 
 from sb3_maxent.functional.shapes import check_shapes
 
-# Particles that coincide would make the bandwidth zero
+# Keeps the bandwidth positive if all particles coincide
 MIN_BANDWIDTH = 1e-3
 
 
 def lower_median(values: th.Tensor) -> th.Tensor:
     """
-    Median of each row, of an even number of values the lower one.
+    Median of each row. For an even number of values it is the lower of the two in the middle.
 
     :param values: Values, shape (rows, columns)
     :return: Medians, shape (rows,)
@@ -22,7 +22,8 @@ def lower_median(values: th.Tensor) -> th.Tensor:
     check_shapes((values, "rows columns"))
     if th.compiler.is_compiling() or values.requires_grad or values.device.type != "cpu" or values.dtype is th.bfloat16:
         return values.median(dim=1).values
-    # NumPy's selection is vectorised: four to ten times as fast. To it NaN is the largest number, to PyTorch the median
+    # NumPy's selection is vectorised, and four to ten times as fast. NumPy sorts NaN last, but PyTorch returns NaN as the
+    # median
     middle = (values.shape[1] - 1) // 2
     medians = np.partition(values.numpy(), middle, axis=1)[:, middle]
     return th.from_numpy(np.where(np.isnan(values.numpy()).any(axis=1), np.nan, medians).astype(medians.dtype))
@@ -30,16 +31,16 @@ def lower_median(values: th.Tensor) -> th.Tensor:
 
 def median_bandwidth(squared_distances: th.Tensor) -> th.Tensor:
     r"""
-    Bandwidth of the median heuristic, one per state: :math:`h = \mathrm{med}_{ij} \|x_i - y_j\|^2 / \log K`.
+    Bandwidth of each state by the median heuristic, :math:`h = \mathrm{med}_{ij} \|x_i - y_j\|^2 / \log K`.
 
-    Then :math:`\sum_i \kappa(x_i, y) \approx K \exp(-\log K) = 1`: each particle weighs about as much as all others together.
-    The median of an even number of distances is the lower one.
+    With this bandwidth :math:`\sum_i \kappa(x_i, y) \approx K \exp(-\log K) = 1`. So each particle has about the weight of all
+    others together. The median of an even number of distances is the lower one.
 
     Paper: https://arxiv.org/abs/1608.04471 (section 5)
 
     :param squared_distances: Squared distances between K fixed and M updated particles, shape (batch, fixed, updated)
     :return: Bandwidth, at least 1e-3, shape (batch, 1, 1)
-    :raises ValueError: If the shape is wrong or there are fewer than two fixed particles, whose logarithm would be zero
+    :raises ValueError: If the shape is wrong, or if there are fewer than two fixed particles (the logarithm of one is zero)
     """
     check_shapes((squared_distances, "batch fixed updated"))
     n_fixed = squared_distances.shape[1]
@@ -61,7 +62,7 @@ def rbf_kernel(fixed: th.Tensor, updated: th.Tensor) -> tuple[th.Tensor, th.Tens
     :raises ValueError: If a shape is wrong or there are fewer than two fixed particles
     """
     check_shapes((fixed, "batch fixed action"), (updated, "batch updated action"))
-    # From inner products: no tensor of fixed x updated x action. Rounding can make a distance of zero negative
+    # Inner products need no tensor of fixed x updated x action. Rounding can make a distance of zero negative, hence the clamp
     squared_norms = fixed.square().sum(dim=-1).unsqueeze(2) + updated.square().sum(dim=-1).unsqueeze(1)
     squared_distances = (squared_norms - 2 * fixed @ updated.mT).clamp(min=0)  # (batch, fixed, updated)
     bandwidth = median_bandwidth(squared_distances)  # (batch, 1, 1)
@@ -76,7 +77,7 @@ def stein_variational_gradient(score: th.Tensor, fixed: th.Tensor, updated: th.T
         + \nabla_{x_i} \kappa(x_i, y_j) \right],
         \quad \nabla_{x_i} \kappa(x_i, y_j) = \frac{2}{h} (y_j - x_i) \, \kappa(x_i, y_j)
 
-    The first term moves particles to where the density is high, the second apart.
+    The first term moves particles towards high density, and the second moves them apart.
 
     Paper: https://arxiv.org/abs/1702.08165 (equation 13)
 
@@ -87,7 +88,7 @@ def stein_variational_gradient(score: th.Tensor, fixed: th.Tensor, updated: th.T
     :raises ValueError: If a shape is wrong or there are fewer than two fixed particles
     """
     check_shapes((score, "batch fixed action"), (fixed, "batch fixed action"), (updated, "batch updated action"))
-    # Around the mean, where inner products are precise: the direction does not depend on the origin
+    # The direction does not depend on the origin. Subtracting the mean keeps the inner products precise
     mean = fixed.mean(dim=1, keepdim=True)  # (batch, 1, action)
     fixed, updated = fixed - mean, updated - mean
     values, bandwidth = rbf_kernel(fixed, updated)  # (batch, fixed, updated), (batch, 1, 1)
@@ -99,7 +100,7 @@ def stein_variational_gradient(score: th.Tensor, fixed: th.Tensor, updated: th.T
 
 def pre_tanh_score(actions: th.Tensor, q_gradient: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:
     r"""
-    Score of the variable :math:`u` whose squashed value :math:`a = \tanh u` has the density :math:`\exp(Q(s, a) / \alpha)`.
+    Score of the variable :math:`u` if its squashed value :math:`a = \tanh u` has the density :math:`\exp(Q(s, a) / \alpha)`.
 
     .. math:: \nabla_u \left[ Q(s, \tanh u) / \alpha + \sum_k \log(1 - \tanh^2 u_k) \right]
         = (1 - a^2) \nabla_a Q / \alpha - 2 a
@@ -116,10 +117,11 @@ def pre_tanh_score(actions: th.Tensor, q_gradient: th.Tensor, ent_coef: th.Tenso
 
 def mixed_space_score(actions: th.Tensor, q_gradient: th.Tensor, ent_coef: th.Tensor | float) -> th.Tensor:
     r"""
-    What the reference implementations use: the correction of the space before the squash, differentiated in the action.
+    Score of the reference implementations. They add the correction for the space before the squash, but differentiate it with
+    respect to the action.
 
-    With kernel and particles in action space its fixed point is :math:`\exp(Q / \alpha) \prod_k (1 - a_k^2)`, which is not
-    the Boltzmann density. Here to reproduce their results, and as the control that fails.
+    Their kernel and particles are in action space. So the fixed point is :math:`\exp(Q / \alpha) \prod_k (1 - a_k^2)`, which
+    is not the Boltzmann density. This function reproduces their results, and it is the control in tests.
 
     Code: https://github.com/haarnoja/softqlearning
 

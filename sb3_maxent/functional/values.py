@@ -11,12 +11,12 @@ from sb3_maxent.functional.shapes import check_shapes
 
 def expectation(values: th.Tensor, weights: th.Tensor | None = None) -> th.Tensor:
     r"""
-    Expectation over the actions of each state: the mean over samples, or the sum weighted with given weights.
+    Expectation over the actions of each state. It is the mean over samples, or a sum with the given weights.
 
     .. math:: E[f] = \frac{1}{M} \sum_{j=1}^{M} f(a_j) \quad \mathrm{or} \quad \sum_j w_j f(a_j)
 
-    Actions may be drawn from strata, parts of the distribution with known probabilities such as the components of a mixture.
-    Then the weight of an action is the probability of its stratum, divided by the number of actions drawn from that.
+    Actions may be drawn from strata. These are parts of the distribution with known probabilities, such as the components of a
+    mixture. Then the weight of an action is the probability of its stratum, divided by the number of actions in the stratum.
 
     :param values: Values of the actions, shape (batch, samples)
     :param weights: Weight of each action, for instance the probabilities of all actions, shape (batch, samples); or, for
@@ -38,7 +38,7 @@ def soft_value(
     q_values: th.Tensor, log_prob: th.Tensor, ent_coef: th.Tensor | float, weights: th.Tensor | None = None
 ) -> th.Tensor:
     r"""
-    Soft value of a policy from several of its actions per state, or exactly from all of them.
+    Soft value of a policy. It is estimated from several sampled actions per state, or computed exactly from all actions.
 
     .. math:: V(s) = E_{a \sim \pi(.|s)} \left[ Q(s, a) - \alpha \log \pi(a | s) \right]
 
@@ -62,14 +62,15 @@ def soft_value_importance(q_values: th.Tensor, log_proposal: th.Tensor, ent_coef
     .. math:: V(s) = \alpha \log \int \exp(Q(s, a) / \alpha) \, da
         \approx \alpha \log \frac{1}{K} \sum_{k=1}^{K} \frac{\exp(Q(s, a_k) / \alpha)}{q(a_k)}, \quad a_k \sim q
 
-    :math:`\exp(V / \alpha)` is unbiased for any density q that covers the box, so V itself is biased downwards, the more
-    the further q is from :math:`\exp(Q / \alpha)`. With each of K ``Discrete`` actions once and
-    :math:`q = 1 / K` it is the exact sum of equation 5, :math:`V(s) = \alpha \log \sum_a \exp(Q(s, a) / \alpha)`.
+    The estimate of :math:`\exp(V / \alpha)` is unbiased for any density q that covers the box. So V itself is biased
+    downwards. The bias grows as q differs more from :math:`\exp(Q / \alpha)`. If the samples are all K ``Discrete`` actions
+    once and
+    :math:`q = 1 / K`, it is the exact sum of equation 5, :math:`V(s) = \alpha \log \sum_a \exp(Q(s, a) / \alpha)`.
 
     Paper: https://arxiv.org/abs/1702.08165 (equations 5 and 10)
 
     :param q_values: Q-values of the sampled actions, shape (batch, samples)
-    :param log_proposal: Log density of these actions under the density they were drawn from, shape (batch, samples)
+    :param log_proposal: Log density of the actions under the distribution that they were drawn from, shape (batch, samples)
     :param ent_coef: Entropy coefficient :math:`\alpha`, a positive scalar
     :return: Soft value, shape (batch, 1)
     :raises ValueError: If a shape is wrong
@@ -81,14 +82,14 @@ def soft_value_importance(q_values: th.Tensor, log_proposal: th.Tensor, ent_coef
 
 def td_target(rewards: th.Tensor, dones: th.Tensor, next_value: th.Tensor, discounts: th.Tensor | float) -> th.Tensor:
     r"""
-    One-step (or, with the matching rewards and discounts, n-step) target of the critic.
+    One-step target of the critic. With n-step rewards and discounts it is the n-step target.
 
     .. math:: y = r + (1 - d) \gamma V(s')
 
     Paper: https://arxiv.org/abs/1909.03198 (equation 15)
 
     :param rewards: Rewards, shape (batch, 1)
-    :param dones: 1 where the episode ended for good (a time limit is not an end), shape (batch, 1)
+    :param dones: 1 if the episode has terminated (a time limit does not count), otherwise 0, shape (batch, 1)
     :param next_value: Value of the next state, shape (batch, 1), or several values of its distribution, shape (batch, values)
     :param discounts: Discount of the next value, a scalar or shape (batch, 1)
     :return: Target, shape (batch, 1) or (batch, values)

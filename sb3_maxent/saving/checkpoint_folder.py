@@ -1,7 +1,8 @@
 """
-A folder of checkpoints: one writer at a time, and every checkpoint in it is complete.
+A folder of checkpoints. It has one writer at a time, and every checkpoint in it is complete.
 
-The folder holds one folder per checkpoint and the file ``.lock``. Folders whose names start with a dot are unfinished.
+The folder contains one folder per checkpoint and the file ``.lock``. Folders with a name that starts with a dot are
+unfinished.
 """
 
 import errno
@@ -18,7 +19,7 @@ PREFIX, PATTERN = "steps_", "steps_" + 12 * "[0-9]"
 WRITING, DELETING = ".writing_", ".deleting_"
 # Errors of file systems without locks, for instance some network file systems
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
-# By folder. A training that ends with an error keeps its lock: a later training in the same thread takes it over
+# Locks by folder. A training that ends with an error keeps its lock, and a later training in the same thread can use it
 _LOCKS: dict[Path, FileLock] = {}
 
 
@@ -44,7 +45,7 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
 def steps_of(checkpoint: Path | None) -> int:
     """
     :param checkpoint: Folder of a checkpoint
-    :return: Number of environment steps of it, 0 for ``None``
+    :return: Its number of environment steps, 0 for ``None``
     """
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix(PREFIX))
 
@@ -53,7 +54,8 @@ def lock_folder(folder: Path) -> AbstractContextManager:
     """
     Make a folder, check that it can be written to, and lock it for this thread.
 
-    The operating system releases the lock when the process ends, also when it is killed. A thread can lock a folder again.
+    The operating system releases the lock when the process ends, even if it is killed. A thread can lock a folder several
+    times.
 
     :param folder: Folder of all checkpoints of a run
     :return: Context manager that releases the lock at its end
@@ -61,14 +63,14 @@ def lock_folder(folder: Path) -> AbstractContextManager:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A folder that cannot be written to raises here. The file has no name that would be left
+        # This raises an error if the folder cannot be written to. The file has no name, so a killed process leaves nothing
         with TemporaryFile(dir=folder):
             pass
         path = folder.resolve()
         return _LOCKS.setdefault(path, FileLock(path / ".lock")).acquire(timeout=0)
     except Timeout as error:
         raise ValueError(
-            f"{folder}: another process or thread writes checkpoints to this folder. End it, or choose another folder"
+            f"{folder}: another process or thread writes checkpoints to this folder. Stop it, or choose another folder"
         ) from error
     except OSError as error:
         if error.errno in NO_LOCKS:
@@ -78,7 +80,7 @@ def lock_folder(folder: Path) -> AbstractContextManager:
 
 def unlock_folder(folder: Path) -> None:
     """
-    Release the lock of this thread, however often the thread has taken it.
+    Release the lock of this thread, even if the thread has taken it several times.
 
     :param folder: Folder of all checkpoints of a run
     """
@@ -88,10 +90,10 @@ def unlock_folder(folder: Path) -> None:
 @contextmanager
 def complete_or_absent(checkpoint: Path) -> Iterator[Path]:
     """
-    Write a folder such that it is complete or absent, whenever the process is killed. Call it with the lock of the folder.
+    Write a folder so that it is complete or absent, even if the process is killed. The caller must hold the lock.
 
     :param checkpoint: Folder to make
-    :return: Context manager with the folder to write to. It is renamed at the end, or deleted after an error
+    :return: Context manager with the folder to write to. This folder is renamed at the end, or deleted after an error
     """
     unfinished = checkpoint.with_name(f"{WRITING}{checkpoint.name}")
     unfinished.mkdir()
@@ -99,10 +101,10 @@ def complete_or_absent(checkpoint: Path) -> Iterator[Path]:
         yield unfinished
         for path in (*unfinished.iterdir(), unfinished):
             _flush(path)
-        # A rename within a file system happens as a whole or not at all
+        # A rename within a file system is atomic
         unfinished.rename(checkpoint)
     except BaseException:
-        # An unfinished folder would fill a full disk until the next checkpoint, which would find no space
+        # Without this, an unfinished folder could keep the disk full, so that the next checkpoint would fail too
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     _flush(checkpoint.parent)
@@ -110,9 +112,9 @@ def complete_or_absent(checkpoint: Path) -> Iterator[Path]:
 
 def clean_folder(folder: Path, keep: int | None = None) -> list[OSError]:
     """
-    Delete old checkpoints, and the unfinished folders that a killed process has left.
+    Delete old checkpoints, and the unfinished folders of a killed process.
 
-    Call it with the lock of the folder.
+    The caller must hold the lock of the folder.
 
     :param folder: Folder of all checkpoints of a run
     :param keep: Number of checkpoints to keep, ``None`` for all
@@ -122,7 +124,7 @@ def clean_folder(folder: Path, keep: int | None = None) -> list[OSError]:
     errors = []
     for path in (*old, *folder.glob(f"{DELETING}*"), *folder.glob(f"{WRITING}*")):
         try:
-            # Half of a checkpoint must not have the name of a checkpoint
+            # Rename first: a partly deleted checkpoint must not have the name of a checkpoint
             shutil.rmtree(path.rename(path.with_name(f"{DELETING}{path.name}")) if path in old else path)
         except OSError as error:
             errors.append(error)
@@ -130,7 +132,7 @@ def clean_folder(folder: Path, keep: int | None = None) -> list[OSError]:
 
 
 def _flush(path: Path) -> None:
-    # Without this, a crash of the system could keep the rename and lose the contents. Windows cannot flush folders
+    # Without a flush, a crash of the system could keep the rename and lose the contents. Windows cannot flush folders
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,8 +1,8 @@
 """
-Checkpoints from which training continues as if it had never stopped.
+Checkpoints from which training continues exactly, as if it had never stopped.
 
-SB3's ``CheckpointCallback`` saves what a user needs to act. To continue exactly, training needs everything else that it
-reads: the replay buffer, the states of all random generators, and the environments in the middle of their episodes.
+SB3's ``CheckpointCallback`` saves what the agent needs to act. To continue exactly, training also needs the replay buffer, the
+states of all random generators, and the environments in the middle of their episodes.
 """
 
 import io
@@ -39,25 +39,25 @@ from sb3_maxent.saving.environment_state import EnvironmentState, environment_st
 Algorithm = TypeVar("Algorithm", bound=OffPolicyAlgorithm)
 
 MODEL, REPLAY_BUFFER, STATE = "model.zip", "replay_buffer.pkl", "state.pkl"
-DELETE_IT = "delete its folder to go on from an earlier checkpoint"
-# Modules of classes in older checkpoints
+DELETE_IT = "delete its folder to continue from an earlier checkpoint"
+# New names of modules whose classes are in older checkpoints
 MOVED = {"sb3_maxent.common.environment_state": "sb3_maxent.saving.environment_state"}
 
 
 def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
     """
-    Write a checkpoint that is complete or absent, whenever the process is killed.
+    Write a checkpoint that is complete or absent, even if the process is killed.
 
-    Call it between an update and the next environment step, as :class:`ExactCheckpointCallback` does: during a step the
-    environment is ahead of the model.
+    Call it between an update and the next environment step, as :class:`ExactCheckpointCallback` does. During a step the
+    environment is one step ahead of the model.
 
     :param model: Model in training
     :param folder: Folder of all checkpoints of this run
     :return: Folder of this checkpoint
-    :raises ValueError: If there is a checkpoint of as many steps already, another process or thread writes to the folder, or
-        it cannot be written to
-    :raises NonFiniteError: If a parameter is NaN or infinite: an earlier checkpoint is worth more
-    :raises OSError: If the disk is full, for instance. The folder is as it was before, without unfinished files
+    :raises ValueError: If there already is a checkpoint with this number of steps, another process or thread writes to the
+        folder, or the folder cannot be written to
+    :raises NonFiniteError: If a parameter is NaN or infinite. An earlier checkpoint is more useful then
+    :raises OSError: If, for instance, the disk is full. The folder is as it was before, without unfinished files
     """
     folder = Path(folder)
     checkpoint = checkpoint_path(folder, model.num_timesteps)
@@ -65,12 +65,12 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
         raise ValueError(f"{checkpoint} exists: go on from it with load_checkpoint, or choose another folder")
     check_parameters(model)
     with lock_folder(folder):
-        # A process that was killed on a full disk has left no space
+        # Unfinished folders of a killed process may have filled the disk
         clean_folder(folder)
         with complete_or_absent(checkpoint) as unfinished:
             model.save(unfinished / MODEL)
             model.save_replay_buffer(unfinished / REPLAY_BUFFER)
-            # A tuple, so that no class of ours needs to stay where it is
+            # A tuple, so the pickle does not depend on the module of our class
             environment = tuple(environment_state(model.env))
             state = {"environment": environment, "random": _random_states(model), "last_obs": model._last_obs}
             (unfinished / STATE).write_bytes(pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
@@ -79,21 +79,21 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
 
 def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv, **kwargs: Any) -> Algorithm:
     """
-    Load the latest checkpoint and put the environments and all random generators back to where they were.
+    Load the latest checkpoint, and restore the states of the environments and of all random generators.
 
     Continue with ``model.learn(total - model.num_timesteps, reset_num_timesteps=False)``, where ``total`` is the number of
     steps of the first call. Then schedules continue too.
 
     .. warning::
-        Replay buffer and state are pickles, which can run any code: load only what you wrote.
+        Replay buffer and state are pickles, which can run any code. Load only files that you wrote.
 
     :param algorithm: Class of the model
-    :param folder: Folder of all checkpoints of a run, to which a training may write meanwhile
+    :param folder: Folder of all checkpoints of a run. Another process may write to it at the same time
     :param env: Environment that is made like the first one, with the same wrappers
     :param kwargs: Arguments of ``load``
     :return: The model
-    :raises ValueError: If there is no checkpoint, a file of it is missing or damaged, or the environment is wrapped in another
-        way
+    :raises ValueError: If there is no checkpoint, one of its files is missing or damaged, or the environment has other
+        wrappers
     """
     while True:
         checkpoint = latest_checkpoint(folder)
@@ -102,7 +102,7 @@ def load_checkpoint(algorithm: type[Algorithm], folder: str | Path, env: GymEnv,
         try:
             return _load(algorithm, checkpoint, env, **kwargs)
         except Exception:
-            # A writer that deletes a checkpoint has written a newer one
+            # If another process has deleted this checkpoint, it has written a newer one: try again
             if checkpoint.exists():
                 raise
 
@@ -135,16 +135,17 @@ class _StateUnpickler(pickle.Unpickler):
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+    except Exception as error:  # a damaged pickle can raise any exception
         raise ValueError(f"{path} is damaged, {DELETE_IT}: {type(error).__name__}: {error}") from error
 
 
 def start_new_episodes(model: OffPolicyAlgorithm) -> None:
     """
-    Make the next ``learn`` reset the environments, and end the episodes in the replay buffer at its last transitions.
+    Make the next ``learn`` reset the environments, and end the current episodes in the replay buffer at their last
+    transitions.
 
-    Without this end, n-step returns, the goals of HER, and next observations that are not stored by themselves
-    (``optimize_memory_usage``) would go from one episode into the next.
+    Otherwise n-step returns, the goals of HER, and next observations that are not stored separately
+    (``optimize_memory_usage``) would mix two episodes.
 
     :param model: The model
     """
@@ -157,7 +158,7 @@ def start_new_episodes(model: OffPolicyAlgorithm) -> None:
     if isinstance(replay_buffer, HerReplayBuffer):
         replay_buffer.truncate_last_trajectory()
     elif replay_buffer.optimize_memory_usage:
-        # As SB3 does: the next observation will be overwritten, and a value of it must not be learned
+        # As in SB3: the next observation will be overwritten, so its value must not be in a target
         replay_buffer.dones[last] = True
     else:
         replay_buffer.timeouts[last] = np.logical_or(replay_buffer.timeouts[last], np.logical_not(replay_buffer.dones[last]))
@@ -167,15 +168,15 @@ class ExactCheckpointCallback(BaseCallback):
     """
     Callback that writes a checkpoint every ``save_freq`` steps and at the end of training, and deletes older ones.
 
-    If another callback ends the training, it does so after a step of the environment and before its transition is stored. Then
-    the environments start new episodes, both in the next call of ``learn`` and after loading the checkpoint.
+    If another callback ends the training, the environment has made a step whose transition is not stored. Then the
+    environments start new episodes, both in the next call of ``learn`` and after loading the checkpoint.
 
     :param save_freq: Number of steps between two checkpoints, over all environments. A checkpoint is written at the end of the
         current rollout
     :param folder: Folder of all checkpoints of this run
     :param keep: Number of checkpoints to keep
-    :param verbose: Verbosity level: 0 for no output, 2 to say when a checkpoint is written
-    :raises ValueError: If a number has no meaning, or, when training starts, if the folder has a checkpoint of more steps,
+    :param verbose: Verbosity level: 0 for no output, 2 for a message with each checkpoint
+    :raises ValueError: If a number is invalid. At the start of training: if the folder has a checkpoint with more steps,
         another process or thread writes to it, or it cannot be written to
     """
 
@@ -193,7 +194,7 @@ class ExactCheckpointCallback(BaseCallback):
         if latest is not None and self.saved_at > self.model.num_timesteps:
             unlock_folder(self.folder)
             raise ValueError(
-                f"{self.folder} has a checkpoint of more steps than the model, {latest.name}: go on from it with "
+                f"{self.folder} has a checkpoint of more steps than the model, {latest.name}: continue from it with "
                 "load_checkpoint and reset_num_timesteps=False, or choose another folder"
             )
 
@@ -201,7 +202,8 @@ class ExactCheckpointCallback(BaseCallback):
         if self.num_timesteps - self.saved_at >= self.save_freq:
             self._save()
             if getattr(self.model, "use_sde", False):
-                # SB3 has drawn the noise matrix of this rollout: draw it again, as the loaded model will
+                # SB3 has drawn the noise matrix of this rollout before the checkpoint. A loaded model draws it after the
+                # checkpoint, so draw it again here
                 self.model.actor.reset_noise(self.model.n_envs)  # type: ignore[attr-defined]
         self.in_rollout = True
 
@@ -212,9 +214,9 @@ class ExactCheckpointCallback(BaseCallback):
         self.in_rollout = False
 
     def _on_training_end(self) -> None:
-        # An error inside a rollout does not come here
+        # After an error this method is not called
         if self.in_rollout:
-            # Another callback has ended it, and SB3 does not store the transition of the last step
+            # Another callback has ended the rollout, and SB3 does not store the transition of the last step
             start_new_episodes(self.model)  # type: ignore[arg-type]
         if self.num_timesteps > self.saved_at:
             self._save()
@@ -228,12 +230,12 @@ class ExactCheckpointCallback(BaseCallback):
         errors = clean_folder(self.folder, self.keep)
         if errors and not self.warned:
             self.warned = True
-            warnings.warn(f"old checkpoints could not be deleted, and need space: {errors[0]}")
+            warnings.warn(f"old checkpoints could not be deleted, and they use disk space: {errors[0]}")
 
 
 def _random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
     states = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": th.get_rng_state()}
-    # Random actions before learning starts
+    # The generator of random actions before ``learning_starts``
     states["action_space"] = model.action_space.np_random.bit_generator.state
     if th.cuda.is_available():
         states["cuda"] = th.cuda.get_rng_state_all()

@@ -10,7 +10,7 @@ import gymnasium as gym
 from stable_baselines3.common.monitor import ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
-# A new environment makes these itself: functions, modules, and files of results
+# Functions, modules and files of results are not saved, because a new environment makes them itself
 NOT_STATE = (types.FunctionType, types.ModuleType, ResultsWriter)
 
 
@@ -20,7 +20,7 @@ class EnvironmentState(NamedTuple):
 
     :param names: Class of each layer
     :param pickled: Attributes of each layer, pickled
-    :param complete: Whether that is all, so that the episodes can go on
+    :param complete: Whether the state is complete, so that the episodes can continue
     """
 
     names: list[str]
@@ -30,11 +30,11 @@ class EnvironmentState(NamedTuple):
 
 def layers_of(env: VecEnv | None) -> list[Any]:
     """
-    Everything that holds a part of an environment's state.
+    Find all objects that hold a part of an environment's state.
 
     :param env: Vectorized environment
-    :return: It, its wrappers, the environments in them, and those that these hold as attributes, without what is in other
-        processes
+    :return: Its wrappers, the vectorized environment, the environments in it, and environments in their attributes.
+        Environments in other processes are not included
     """
     layers: list[Any] = []
     found: list[Any] = [env]
@@ -48,7 +48,7 @@ def layers_of(env: VecEnv | None) -> list[Any]:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles layers as their numbers: loading fills the layers of a new environment, and references must point to these."""
+    """Pickler that writes a layer as its number. When the state is loaded, references then point to the new layers."""
 
     def __init__(self, file: io.BytesIO, layers: list[Any]):
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -57,8 +57,8 @@ class _Pickler(pickle.Pickler):
     def persistent_id(self, obj: Any) -> int | None:
         number = self.numbers.get(id(obj))
         if number is None and isinstance(obj, gym.Env | VecEnv):
-            # Many environments, MuJoCo's too, are pickled as the arguments that make a new one
-            raise pickle.PicklingError(f"{type(obj).__name__} is out of reach")
+            # Gymnasium pickles many environments (MuJoCo's too) as the arguments that make a new one, which loses their state
+            raise pickle.PicklingError(f"{type(obj).__name__} is not one of the layers")
         return number
 
 
@@ -80,7 +80,7 @@ def _dumps(value: Any, layers: list[Any]) -> bytes:
 def _can_be_pickled(value: Any, layers: list[Any]) -> bool:
     try:
         _dumps(value, layers)
-    except Exception:  # whatever the classes of an environment raise
+    except Exception:  # the classes of an environment can raise any exception
         return False
     return True
 
@@ -89,7 +89,7 @@ def environment_state(env: VecEnv | None) -> EnvironmentState:
     """
     Collect the attributes of environments and wrappers.
 
-    Warns if some of them cannot be pickled, for instance those of a simulator in C++: the state is incomplete then.
+    If some of them cannot be pickled, as those of some simulators in C++, there is a warning, and the state is incomplete.
 
     :param env: Vectorized environment
     :return: Its state
@@ -109,18 +109,18 @@ def environment_state(env: VecEnv | None) -> EnvironmentState:
                 lost.append(f"{type(layer).__name__}.{name}")
     if lost:
         warnings.warn(f"these parts of the environment cannot be saved, new episodes start after loading: {', '.join(lost)}")
-    # All at once, so that what is shared stays shared
+    # Pickle all attributes together, so that shared objects stay shared
     return EnvironmentState([type(layer).__name__ for layer in layers], _dumps(attributes, layers), not lost)
 
 
 def restore_environment(env: VecEnv | None, state: EnvironmentState) -> bool:
     """
-    Put environments and wrappers back to where they were.
+    Restore the state of environments and wrappers.
 
-    :param env: Vectorized environment, made as the first one was
+    :param env: Vectorized environment, made in the same way as the first one
     :param state: State of the first one
-    :return: Whether the episodes can go on
-    :raises ValueError: If it consists of other classes
+    :return: Whether the episodes can continue
+    :raises ValueError: If the two consist of different classes
     """
     layers = layers_of(env)
     names = [type(layer).__name__ for layer in layers]

@@ -1,4 +1,4 @@
-"""Export of a trained policy to ONNX: a file of arrays and operators, which runs no code when it is loaded."""
+"""Export of a trained policy to an ONNX file, which contains arrays and operators. Loading it runs no code of its author."""
 
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.policies import MaxEntPolicy
 
-# Names in the file; the first one where the space of observations is not a Dict
+# Names of tensors in the file. The first one is used if the observation space is not a Dict
 OBSERVATION, NOISE, ACTION = "observation", "noise", "action"
 
 
 class Normaliser(nn.Module):
     """
-    What ``VecNormalize`` does to observations, with its statistics as they are now.
+    Normalisation of observations as in ``VecNormalize``, with its current statistics.
 
     :param statistics: Running mean and variance
     :param vec_normalize: The wrapper, for its epsilon and clipping
@@ -47,12 +47,13 @@ class Normaliser(nn.Module):
 
 class ActingPolicy(nn.Module):
     """
-    A policy from the observations of the environment to its actions: what ``predict`` does around the networks included.
+    Policy that maps observations of the environment to actions of the environment. It includes everything that ``predict``
+    does before and after the networks.
 
     :param policy: Policy
     :param vec_normalize: Normalisation of the observations, if there is any
     :param deterministic: Whether to act deterministically instead of turning noise into actions
-    :raises ValueError: If the normalisation is of observations of another shape
+    :raises ValueError: If the normalisation is for observations of another shape
     """
 
     low: th.Tensor
@@ -88,7 +89,7 @@ class ActingPolicy(nn.Module):
         actions = actions.reshape(-1, *self.action_shape)
         if not self.rescale:
             return actions
-        # As ``unscale_action``: rounding could leave the box
+        # As in ``unscale_action``, clamp because of rounding
         actions = self.low + 0.5 * (actions + 1.0) * (self.high - self.low)
         if self.n_choices > 0:
             actions = th.cat([actions[:, : -self.n_choices], actions[:, -self.n_choices :].round()], dim=1)
@@ -97,12 +98,12 @@ class ActingPolicy(nn.Module):
 
 def make_normalisers(observation_space: spaces.Space, vec_normalize: VecNormalize | None) -> dict[str, Normaliser]:
     """
-    The normalisation of each observation.
+    Make the normalisation of each observation.
 
     :param observation_space: Observation space of the policy
     :param vec_normalize: The wrapper, if there is one
     :return: Normalisation by name of the observation
-    :raises ValueError: If it is of observations of another shape
+    :raises ValueError: If it is for observations of another shape
     """
     if vec_normalize is None or not vec_normalize.norm_obs:
         return {}
@@ -123,24 +124,25 @@ def export_onnx(
     model: MaxEntAlgorithm, path: str | Path, *, vec_normalize: VecNormalize | None = None, deterministic: bool = True
 ) -> None:
     """
-    Write the policy of a model to an ONNX file, which acts like ``predict`` on what the environment returns.
+    Write the policy of a model to an ONNX file. For the observations of the environment it returns the actions of ``predict``.
 
-    Inputs are the observations of any number of states in the types of the policy's observation space (images with their
-    channels first), ``observation``, or the keys of a ``Dict`` space. The output ``action`` is in the environment's units.
-    The normalisation of ``VecNormalize`` and the bounds of the actions are part of the file. The networks are in single
-    precision, also with ``evaluation_precision="bfloat16"``.
+    The input is named ``observation``, or by the keys of a ``Dict`` space. It is a batch of any size, in the types of the
+    policy's observation space (images with their channels first). The output ``action`` has the units of the environment. The
+    normalisation of ``VecNormalize`` and the bounds of the actions are part of the file. The networks use single precision,
+    even with ``evaluation_precision="bfloat16"``.
 
     :param model: Model with the policy
     :param path: File to write
     :param vec_normalize: Normalisation of the observations, by default that of the model's environment. A model that was
-        loaded without one does not know that it was trained with it.
-    :param deterministic: ``True`` for ``predict(deterministic=True)``. ``False`` adds an input ``noise``, to be drawn for
-        each state, shape (batch, noise): standard normal; for discrete actions uniform in [0, 1), one number per factor of the
-        action for DSPG and one number for SoftQLearning; standard normal for all components of a ``HybridBox``.
-        With gSDE this is the distribution of the actions over all its noise matrices.
+        loaded without an environment does not know whether it was trained with ``VecNormalize``.
+    :param deterministic: ``True`` exports ``predict(deterministic=True)``. ``False`` adds the input ``noise``, shape
+        (batch, noise). Draw new noise for each state, from a standard normal distribution. For discrete actions draw it
+        uniformly from [0, 1): one number per factor of the action for DSPG, and one number for SoftQLearning. For a
+        ``HybridBox`` draw all of it from a standard normal distribution. With gSDE the file samples the distribution of the
+        actions over all noise matrices.
     :raises ImportError: If onnx or onnxscript is missing
-    :raises ValueError: If ``vec_normalize`` is of observations of another shape, a wrapper changes what it has normalised, or
-        an observation has the name of the noise or the action
+    :raises ValueError: If ``vec_normalize`` is for observations of another shape, a wrapper may change the normalised
+        observations, or an observation has the name of the noise or the action
     """
     try:
         import onnx  # noqa: F401
@@ -162,7 +164,7 @@ def export_onnx(
                 key: dict.fromkeys(value, batch) if isinstance(value, dict) else batch for key, value in inputs.items()
             },
             external_data=False,
-            # Not the default before PyTorch 2.9, whose older exporter takes no keyword arguments and dynamic shapes
+            # The default since PyTorch 2.9. The older exporter does not support keyword arguments and dynamic shapes
             dynamo=True,
             verbose=False,
         )
@@ -172,15 +174,15 @@ def export_onnx(
 
 def normalisation_of(model: MaxEntAlgorithm) -> VecNormalize | None:
     """
-    The normalisation of the environment of a model.
+    Find the normalisation of the environment of a model.
 
     :param model: Model
-    :return: The wrapper, ``None`` without one
-    :raises ValueError: If a wrapper around it may change what it has normalised
+    :return: The wrapper ``VecNormalize``, or ``None``
+    :raises ValueError: If a wrapper around it may change the normalised observations
     """
     env, vec_normalize = model.env, model.get_vec_normalize_env()
     while vec_normalize is not None and env is not vec_normalize:
-        # The first only reorders the axes of images, the others change nothing
+        # The first wrapper only reorders the axes of images, and the others change nothing
         if not isinstance(env, (VecTransposeImage, VecMonitor, VecCheckNan)):
             raise ValueError(
                 f"{type(env).__name__} around VecNormalize may change what the policy sees, and cannot be exported: "
@@ -192,11 +194,11 @@ def normalisation_of(model: MaxEntAlgorithm) -> VecNormalize | None:
 
 def example_inputs(policy: MaxEntPolicy, deterministic: bool) -> tuple[dict[str, Any], list[str]]:
     """
-    Inputs of an :class:`ActingPolicy` for two states, as a batch of one would be taken for a constant.
+    Make inputs of an :class:`ActingPolicy` for two states. With one state the exporter would assume a batch size of one.
 
     :param policy: Policy
     :param deterministic: Whether there is no noise
-    :return: Inputs, by argument, and the names of all tensors among them
+    :return: Inputs by argument, and the names of all their tensors
     :raises ValueError: If an observation has the name of the noise or the action
     """
     space = policy.observation_space

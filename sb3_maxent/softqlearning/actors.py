@@ -1,4 +1,4 @@
-"""Actor of Soft Q-learning for boxes: a network that turns noise into actions."""
+"""Actor of Soft Q-learning for ``Box`` actions: a network that turns noise into actions."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from sb3_maxent.functional import mixture_proposal, uniform_proposal
 from sb3_maxent.softqlearning.softmax_actor import check_random
 
 VALUE_PROPOSALS = ("mixture", "uniform")
-# Actions among which ``deterministic=True`` chooses, and the largest set of noise to act with
+# Number of actions that ``deterministic=True`` compares, and the largest size of the noise set
 N_CANDIDATES = 32
 
 
@@ -28,9 +28,9 @@ class Actor(SampledActor, BasePolicy):
     r"""
     State-conditioned sampling network: :math:`a = \tanh f(\xi; s)` with standard normal noise :math:`\xi`.
 
-    Its density cannot be evaluated. Features and noise enter through separate layers, each initialised by the number of its
-    inputs. So the first actions spread over the whole box, however many and however large the features are. With one layer
-    for both, a few components of noise would have no effect beside a hundred features.
+    Its density is unknown. Features and noise pass through separate layers, and the initial range of each layer depends on the
+    number of its own inputs. So the first actions spread over the whole box, for any number and size of features. With a
+    single layer for both, a few components of noise would have almost no effect compared with a hundred features.
 
     Paper: https://arxiv.org/abs/1702.08165 (section 3.3)
 
@@ -41,15 +41,15 @@ class Actor(SampledActor, BasePolicy):
     :param features_dim: Number of features
     :param activation_fn: Activation function
     :param normalize_images: Whether to divide images by 255
-    :param noise_layer: Index of the hidden layer that the noise enters: 0 is next to the features, as in the authors' code,
-        and -1 is the last one. Many samples per state are cheaper if the noise enters later.
-    :param batch_norm: Whether to normalise the features, and the hidden layers in front of that one, over the batch
+    :param noise_layer: Index of the hidden layer that takes the noise as an input. 0 is the first one, as in the authors'
+        code, and -1 is the last one. A later layer makes many samples per state cheaper.
+    :param batch_norm: Whether to normalise the features, and the hidden layers before that layer, over the batch
     :raises ValueError: If there is no such layer
     """
 
     is_exact = False
     deterministic_noise: th.Tensor
-    # It acts with the first vectors of ``deterministic_noise``, ``None`` for fresh noise
+    # If this is a number, the policy acts with so many vectors of ``deterministic_noise``. ``None`` means fresh noise
     noise_set_size: int | None = None
 
     def __init__(
@@ -89,20 +89,20 @@ class Actor(SampledActor, BasePolicy):
         self._initialise()
 
     def _initialise(self) -> None:
-        # Keeps the size of the noise on its way, where PyTorch's own initialisation shrinks it sixfold per layer. The state's
-        # way keeps PyTorch's: observations are larger than noise, and would put the actions at the bounds
+        # This initialisation keeps the size of the noise through the layers. PyTorch's default reduces it sixfold per layer.
+        # The layers of the features keep PyTorch's default, because larger features would put all actions at the bounds
         for module in (self.noise_network, *self.head):
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif type(module) is nn.ReLU:
-                # As in the critic: a second copy of a hidden layer of all samples costs more than the product that made it
+                # As in the critic: a second copy of this hidden layer for all samples costs more than its matrix product
                 module.inplace = True
 
     def hidden_features(self, obs: PyTorchObs) -> th.Tensor:
         """
-        Features of the states at the layer that the noise enters, computed once for all samples of a state.
+        Compute the features of the states at the layer of the noise, once for all samples of a state.
 
         :param obs: Observations, shape (batch, ...)
         :return: Features, shape (batch, 1, hidden)
@@ -119,12 +119,12 @@ class Actor(SampledActor, BasePolicy):
         :return: Actions before tanh, shape (batch, samples, action)
         """
         weight = self.noise_network.weight
-        # In training mode a normalisation must see all samples at once
+        # In training mode a batch normalisation must see all samples together
         if th.is_grad_enabled() or (self.training and any(isinstance(layer, nn.BatchNorm1d) for layer in self.head)):
             return per_sample(self.head, add_linear(features, noise, weight))
         if th.compiler.is_compiling():
             return store(per_sample(self.head, add_linear(features, noise, weight)))
-        # As many states at a time as stay in cache, as in the critic
+        # Compute as many states at a time as fit in the cache, as in the critic
         chunk = chunk_size(noise, len(weight))
         parts = zip(features.split(chunk), noise.split(chunk), strict=True)
         return th.cat([per_sample(self.head, add_linear(some, some_noise, weight)) for some, some_noise in parts])
@@ -182,7 +182,7 @@ class Actor(SampledActor, BasePolicy):
 
     def value_samples(self, obs: PyTorchObs, noise: ValueNoise, proposal: str) -> ActionSamples:
         """
-        Actions from which the soft value is estimated.
+        Draw the actions from which the soft value is estimated.
 
         :param obs: Observations, shape (batch, ...)
         :param noise: Noise
@@ -198,7 +198,7 @@ class Actor(SampledActor, BasePolicy):
 
     def candidates(self, obs: PyTorchObs) -> th.Tensor:
         """
-        Turn the noise of ``deterministic_noise``, the same for all states and times, into actions.
+        Turn ``deterministic_noise``, which is the same for all states at all times, into actions.
 
         :param obs: Observations, shape (batch, ...)
         :return: Actions in [-1, 1], shape (batch, candidates, action)

@@ -1,4 +1,4 @@
-"""Policy of several soft Q-functions together. It has no network of its own."""
+"""Policy that combines several soft Q-functions. It only uses the networks of other policies."""
 
 from typing import Any
 
@@ -19,16 +19,16 @@ from sb3_maxent.functional import composed_q_values, mixture_proposal, policy_co
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
 from sb3_maxent.softqlearning.softmax_actor import NetworklessActor, SoftmaxActor
 
-# Actions of each policy that proposals are drawn around, and proposals of which one becomes the action
+# Number of actions of each policy around which proposals are drawn, and number of proposals, one of which becomes the action
 N_CENTRES = 32
 N_PROPOSALS = 256
 
 
 class ComposedCritic(MultiActionCritic):
     """
-    The Q-functions of several policies as one. It has no parameters of its own.
+    Combination of the Q-functions of several policies. It only uses their parameters.
 
-    :param policy: Policy that is composed of the others
+    :param policy: Composed policy
     """
 
     has_target = False
@@ -36,15 +36,15 @@ class ComposedCritic(MultiActionCritic):
     optimizer = None  # type: ignore[assignment]
 
     def __init__(self, policy: "ComposedPolicy"):
-        # Not that of the parent, which makes networks
+        # The constructor of the parent class would make networks
         BaseModel.__init__(self, policy.observation_space, policy.action_space)
-        # In a tuple: the policy is not a part of its critic
+        # The tuple hides the policy from PyTorch, which would register it as a submodule of its own critic
         self.owner = (policy,)
         self.choices = choices_of(policy.action_space)
 
     @property
     def policy(self) -> "ComposedPolicy":
-        """Policy that is composed of the others"""
+        """Composed policy"""
         return self.owner[0]
 
     @property
@@ -89,9 +89,10 @@ class ComposedCritic(MultiActionCritic):
 
 class ResamplingActor(NetworklessActor):
     """
-    Actor without a network: of proposals around the actions of several policies it takes one, by its importance weight.
+    Actor without a network. It draws proposals around the actions of several policies, and chooses one of them in proportion
+    to its importance weight.
 
-    :param policy: Policy with the others
+    :param policy: Composed policy
     """
 
     is_exact = False
@@ -99,7 +100,7 @@ class ResamplingActor(NetworklessActor):
     @property
     def noise_dim(self) -> int:  # type: ignore[override]
         """
-        There is no fixed number of components of noise.
+        The number of noise components is not fixed.
 
         :raises ValueError: Always
         """
@@ -107,7 +108,7 @@ class ResamplingActor(NetworklessActor):
 
     def value_samples(self, obs: PyTorchObs, noise: Any = None, proposal: str = "mixture") -> ActionSamples:
         """
-        Actions near those of all policies.
+        Draw actions near those of all policies.
 
         :param obs: Observations, shape (batch, ...)
         :param noise: Uniform noise in [0, 1), shape (batch, samples, 1 + action), drawn here if ``None``
@@ -122,7 +123,7 @@ class ResamplingActor(NetworklessActor):
 
     def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
         """
-        Draw several actions per state, each of its own proposals.
+        Draw several actions per state. Each action has new proposals.
 
         :param obs: Observations, shape (batch, ...)
         :param n_samples: Number of actions per state
@@ -140,7 +141,7 @@ class ResamplingActor(NetworklessActor):
 
     def candidates(self, obs: PyTorchObs) -> th.Tensor:
         """
-        Actions among which ``deterministic=True`` chooses: those of each policy, and others around them from fixed noise.
+        Actions that ``deterministic=True`` compares: those of each policy, and others around them, made from fixed noise.
 
         :param obs: Observations, shape (batch, ...)
         :return: Actions in [-1, 1], shape (batch, candidates, action)
@@ -152,7 +153,7 @@ class ResamplingActor(NetworklessActor):
 
 class ComposedPolicy(SoftQLearningPolicy):
     """
-    Policy of several soft Q-functions together, see :func:`~sb3_maxent.softqlearning.composition.compose`.
+    Policy that combines several soft Q-functions, see :func:`~sb3_maxent.softqlearning.composition.compose`.
 
     :param observation_space: Observation space
     :param action_space: Action space
@@ -165,7 +166,6 @@ class ComposedPolicy(SoftQLearningPolicy):
     parts: Any
     candidate_noise: th.Tensor
     weights: th.Tensor
-    # What acts and what is evaluated
     actor: Any
     critic: ComposedCritic  # type: ignore[assignment]
 
@@ -209,19 +209,19 @@ class ComposedPolicy(SoftQLearningPolicy):
         :raises ValueError: For training
         """
         if mode:
-            raise ValueError("a composed policy does not learn, its Q-functions are those of other models: train these")
+            raise ValueError("a composed policy does not learn. Train the models that it is composed of")
         for part in self.parts:
             part.set_training_mode(False)
         self.training = False
 
     def conflict(self, observation: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
         """
-        How much the composed policies disagree in each state, see :func:`~sb3_maxent.functional.policy_conflict`. It is exact
-        for discrete actions, otherwise estimated from random actions.
+        Disagreement of the policies in each state, see :func:`~sb3_maxent.functional.policy_conflict`. It is exact for
+        discrete actions. Otherwise it is estimated from random actions.
 
         :param observation: One observation or a batch, as for ``predict``
         :return: Conflict in nats, shape (batch,), or a scalar for one observation
-        :raises ValueError: With ``"or"``, whose policies need not agree
+        :raises ValueError: With mode ``"or"``, which does not need policies that agree
         """
         if self.mode != "and":
             raise ValueError(f"mode={self.mode!r}: only policies that are composed by 'and' must agree")

@@ -10,30 +10,30 @@ from sb3_maxent.functional.composition import MODES
 from sb3_maxent.softqlearning.composed_policy import ComposedPolicy
 from sb3_maxent.softqlearning.softqlearning import SoftQLearning
 
-# Arguments of a policy that the composed one gives to its parts
+# Arguments that the composed policy itself passes to its parts
 GIVEN = ("observation_space", "action_space", "lr_schedule")
 
 
 def compose(models: Sequence[SoftQLearning], mode: str = "and", weights: Sequence[float] | None = None) -> SoftQLearning:
     r"""
-    Combine trained models into one that acts by their soft Q-functions together, without further training.
+    Combine the soft Q-functions of trained models into one model, without further training.
 
-    ``"and"`` wants what all tasks want: its Q-function is the (weighted) mean. It is near the optimum of the mean reward where
-    the policies agree; ``model.policy.conflict(observation)`` says how far they do not. ``"or"`` wants what any of the tasks
-    wants: its Q-function is their soft maximum, :math:`\alpha \log \sum_i w_i \exp(Q_i / \alpha)`. It is exact for tasks with
-    deterministic dynamics and no discount (``gamma=1``), whose rewards differ in the last step alone.
+    ``"and"`` is for the mean of the rewards of all tasks. Its Q-function is the (weighted) mean. It is nearly optimal if the
+    policies agree, and ``model.policy.conflict(observation)`` measures how much they disagree. ``"or"`` is for the final
+    reward of any of the tasks. Its Q-function is the soft maximum, :math:`\alpha \log \sum_i w_i \exp(Q_i / \alpha)`. It is
+    exact if dynamics are deterministic, there is no discount (``gamma=1``), and the rewards differ only in the last step.
 
-    With ``Box`` actions each action is resampled from 256 proposals around the actions of all sampling networks. For discrete
+    With ``Box`` actions each action is resampled from 256 proposals around the actions of all sampling networks. With discrete
     actions the policy is exact. The result has ``predict``, ``sample_actions``, ``save`` and ``load`` of
     :class:`~sb3_maxent.SoftQLearning`. It cannot learn.
 
     Papers: https://arxiv.org/abs/1803.06773 (and), https://arxiv.org/abs/1807.04439 (or)
 
-    :param models: Two or more models of the same spaces and the same discount factor. Where their temperatures differ, their
-        rewards count in units of them.
+    :param models: Two or more models with the same spaces and the same discount factor. If their temperatures differ, each
+        Q-function is divided by its temperature.
     :param mode: ``"and"`` or ``"or"``
-    :param weights: Positive weights of the models, of which only the ratios count; equal ones by default
-    :return: The model, at the (weighted) mean of the temperatures
+    :param weights: Positive weights of the models, equal by default. Only their ratios matter
+    :return: The composed model. Its temperature is the (weighted) mean of the temperatures
     :raises ValueError: If models, mode or weights do not fit
     """
     models = list(models)
@@ -58,7 +58,7 @@ def compose(models: Sequence[SoftQLearning], mode: str = "and", weights: Sequenc
         device=models[0].device,
         _init_setup_model=False,
     )
-    # As SB3's ``load`` does without an environment
+    # Set these attributes as SB3's ``load`` does without an environment
     composed.observation_space, composed.action_space = models[0].observation_space, models[0].action_space
     composed.n_envs = 1
     composed._setup_model()

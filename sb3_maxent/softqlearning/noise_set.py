@@ -1,4 +1,4 @@
-"""A finite set of noise, from which the sampling network acts while its policy becomes deterministic."""
+"""A finite set of noise vectors. It shrinks during fine-tuning, so that the policy becomes deterministic."""
 
 import math
 
@@ -12,7 +12,7 @@ def size_of_noise_set(
     value: float | str | Schedule | None, action_space: spaces.Space, progress_remaining: float, largest: int
 ) -> int | None:
     """
-    Number of noise vectors that the policy acts with at the moment.
+    Current number of noise vectors that the policy acts with.
 
     :param value: A number, a schedule, or ``None`` for fresh noise
     :param action_space: Action space
@@ -28,5 +28,5 @@ def size_of_noise_set(
     schedule = make_schedule(value, "noise_set_size")
     if not 1 <= min(schedule(1.0), schedule(0.0)) <= max(schedule(1.0), schedule(0.0)) <= largest:
         raise ValueError(f"noise_set_size={value!r}: give None, or a number or schedule from 1 to {largest}")
-    # Without what rounding adds to an integer
+    # Rounding errors must not raise an integer to the next one
     return math.ceil(schedule(progress_remaining) - 1e-6)

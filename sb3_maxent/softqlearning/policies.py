@@ -1,4 +1,4 @@
-"""Policies of Soft Q-learning: critics for many actions per state, and an actor that samples the density of their values."""
+"""Policies of Soft Q-learning: critics for many actions per state, and an actor that samples from ``exp(Q / alpha)``."""
 
 from typing import Any, ClassVar
 
@@ -14,17 +14,17 @@ from sb3_maxent.softqlearning.softmax_actor import SoftmaxActor
 
 class SoftQLearningPolicy(MaxEntPolicy):
     """
-    Policy class of Soft Q-learning: critics, target critics and, for ``Box`` actions, a sampling network.
+    Policy class of Soft Q-learning. It has critics, target critics and, for ``Box`` actions, a sampling network.
 
-    For discrete actions the policy is the softmax of the Q-values over the temperature. It has no network.
+    For discrete actions the policy is the softmax of the Q-values, divided by the temperature, and there is no actor network.
 
     :param observation_space: Observation space
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule
-    :param noise_layer: Hidden layer of the sampling network that the noise enters: 0 is next to the features, and -1 (default)
-        is the last one, see :class:`Actor`
+    :param noise_layer: Hidden layer of the sampling network that takes the noise as an input: 0 is the first one, and -1
+        (default) is the last one, see :class:`Actor`
     :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
-    :raises ValueError: If an argument has no meaning
+    :raises ValueError: If an argument is invalid
     """
 
     actor_class: ClassVar[type[Actor]] = Actor
@@ -41,12 +41,12 @@ class SoftQLearningPolicy(MaxEntPolicy):
         **kwargs: Any,
     ):
         if kwargs.get("use_sde"):
-            raise ValueError("use_sde=True: gSDE is for Gaussian policies, the sampling network explores by itself")
+            raise ValueError("use_sde=True: gSDE is for Gaussian policies, and SoftQLearning has none. Leave use_sde out")
         self.noise_layer = noise_layer
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        # The temperature belongs to the policy of discrete actions: it acts the same when saved and loaded on its own
+        # A policy of discrete actions needs the temperature to act, also if it is saved and loaded without its model
         self.register_buffer("ent_coef", th.ones(()))
         super()._build(lr_schedule)
 
@@ -54,7 +54,7 @@ class SoftQLearningPolicy(MaxEntPolicy):
         if not isinstance(self.action_space, spaces.Box):
             if self.share_features_extractor:
                 raise ValueError(
-                    "share_features_extractor=True: without a network in the actor there is nothing to share with"
+                    "share_features_extractor=True: without a network in the actor there is nothing to share. Leave it out"
                 )
             return SoftmaxActor(self)
         actor_kwargs = self._update_features_extractor(self.net_args, features_extractor)
@@ -63,7 +63,7 @@ class SoftQLearningPolicy(MaxEntPolicy):
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         if not deterministic:
             return self.actor(observation)  # (batch, action), or (batch,)
-        # The action of largest Q-value: of all discrete ones, or of those that the actor makes from fixed noise
+        # The action with the largest Q-value, of all discrete actions or of those that the actor makes from fixed noise
         return self.best_action(observation, self.actor.candidates(observation), self.actor.allowed(observation))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -23,21 +23,21 @@ def check_random(deterministic: bool) -> None:
     """
     if deterministic:
         raise ValueError(
-            "deterministic=True chooses the action by its Q-value, which the actor does not know: call "
+            "deterministic=True chooses the action by its Q-value, but the actor does not know Q-values: call "
             "model.predict(observation, deterministic=True) or policy(observation, deterministic=True)"
         )
 
 
 class NetworklessActor(SampledActor):
     """
-    Base class of actors that choose among actions by their Q-values, and have no network.
+    Base class of actors without a network, which choose actions by their Q-values.
 
     :param policy: Policy with the critic and the temperature
     """
 
     optimizer = None
     features_extractor = None
-    # Its noise only chooses among actions
+    # Noise sets are for sampling networks
     noise_set_size = None
 
     def __init__(self, policy: Any):
@@ -70,8 +70,8 @@ class NetworklessActor(SampledActor):
 
 class SoftmaxActor(NetworklessActor):
     r"""
-    Policy of discrete actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)` over all joint actions, or those that a mask
-    in the observation allows. It has no parameters.
+    Policy of discrete actions: :math:`\pi(a|s) \propto \exp(Q(s, a) / \alpha)` over all joint actions, or over those that a
+    mask in the observation allows. It has no parameters.
 
     Paper: https://arxiv.org/abs/1702.08165 (equation 6)
 
@@ -99,7 +99,7 @@ class SoftmaxActor(NetworklessActor):
 
     def allowed(self, obs: PyTorchObs) -> th.Tensor | None:
         """
-        Joint actions that the mask in the observation allows.
+        Find the joint actions that the mask in the observation allows.
 
         :param obs: Observations, shape (batch, ...)
         :return: Which are allowed, shape (batch, actions), ``None`` without a mask
@@ -109,7 +109,7 @@ class SoftmaxActor(NetworklessActor):
 
     def distribution(self, obs: PyTorchObs, q_values: th.Tensor, ent_coef: th.Tensor) -> Categorical:
         """
-        The policy in each state.
+        Compute the policy in each state.
 
         :param obs: Observations, shape (batch, ...)
         :param q_values: Q-values of all actions, shape (batch, actions)
@@ -130,7 +130,8 @@ class SoftmaxActor(NetworklessActor):
 
     def value_samples(self, obs: PyTorchObs, noise: Any, proposal: str) -> ActionSamples:
         """
-        Every action once, from which the soft value is exact. A forbidden one has infinite density, and so no part in it.
+        Return every action once, which makes the soft value exact. A forbidden action gets infinite density, so its weight is
+        0.
 
         :param obs: Observations, shape (batch, ...)
         :param noise: Not used

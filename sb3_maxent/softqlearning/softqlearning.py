@@ -27,7 +27,7 @@ from sb3_maxent.softqlearning.noise_set import size_of_noise_set
 from sb3_maxent.softqlearning.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SoftQLearningPolicy
 
 PARTICLE_SPACES = ("pre_tanh", "reference")
-# Joint actions of a discrete space with several factors up to which all are evaluated in each state: those of ten bits
+# Largest number of joint actions of several factors. All of them are evaluated in each state. This is the number for ten bits
 MAX_JOINT_ACTIONS = 1024
 
 
@@ -38,20 +38,20 @@ class SoftQLearning(MaxEntAlgorithm):
     It learns a soft Q-function, and a network that turns noise into samples of the density :math:`\exp(Q(s, a) / \alpha)`.
     This density can have any shape, for instance several modes.
 
-    With ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions both are exact: the soft value is a sum over all joint
-    actions, at most ``MAX_JOINT_ACTIONS`` of them, and the policy their softmax. There is no sampling network then, and the
-    arguments about particles, value samples and the gradient norm have no effect. Boxes and choices in one action are refused:
-    the sampling network makes real numbers alone, and a softmax needs a finite number of actions.
+    With ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions the soft value and the policy are exact. The soft value is
+    a sum over all joint actions (at most ``MAX_JOINT_ACTIONS``), and the policy is a softmax. There is no sampling network
+    then, and the arguments about particles, value samples and the gradient norm have no effect. Hybrid actions (``HybridBox``)
+    are refused: the sampling network makes real numbers only, and a softmax needs a finite number of actions.
 
     Paper: https://arxiv.org/abs/1702.08165
 
     .. note::
-        Particles, kernel and step belong to the space before the squash. The reference implementations mix this space with
-        that of the actions, so they sample :math:`\exp(Q / \alpha) \prod_k (1 - a_k^2)`. ``particle_space="reference"`` does
-        the same.
+        Particles, kernel and step are in the space before the squash. The reference implementations mix this space with the
+        action space, so they sample :math:`\exp(Q / \alpha) \prod_k (1 - a_k^2)`. ``particle_space="reference"`` does the
+        same.
 
     .. note::
-        With ``n_steps > 1`` the target leaves out the entropy of the steps in between, as in SB3's SAC.
+        With ``n_steps > 1`` the target ignores the entropy of the intermediate steps, as in SB3's SAC.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
@@ -72,28 +72,29 @@ class SoftQLearning(MaxEntAlgorithm):
         Not supported for Dict observation spaces yet. Refused with a ``replay_buffer_class``, unless its
         ``replay_buffer_kwargs`` has the same ``n_steps``.
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a positive number or a schedule;
-        with discrete actions also ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on. With ``Box`` actions it
-        cannot be learned: the sampling network has no density, so its entropy is unknown.
+        with discrete actions also ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it with the initial value 0.1. With
+        ``Box`` actions it cannot be learned, because the density of the sampling network is unknown, and so is its entropy.
     :param target_update_interval: Number of updates between two updates of the target networks, counted over all calls of
         ``train`` (SB3's SAC counts within a call, so that with one gradient step its interval has no effect)
-    :param target_entropy: Target entropy in nats when learning ``ent_coef``; ``"auto"`` is the entropy of a policy with 5 %
-        random actions, ``"auto_0.5"`` half of that
+    :param target_entropy: Target entropy in nats for a learned ``ent_coef``. ``"auto"`` is the entropy of a policy with 5 %
+        random actions, and ``"auto_0.5"`` is half of that
     :param qf_learning_rate: Learning rate of the critic, ``None`` for ``learning_rate``. A number, a schedule, or
         an RL Zoo string such as ``"lin_3e-4"``
-    :param n_particles: Number of particles per state, half of them fixed and half updated: even, at least four
+    :param n_particles: Number of particles per state, an even number >= 4. Half of them are fixed and half are updated
     :param n_value_samples: Number of actions per state from which the soft value of the next state is estimated
     :param value_proposal: ``"mixture"`` draws these actions near those of the sampling network. ``"uniform"`` draws them from
         the whole box, as the reference implementations do, and misses narrow peaks in many dimensions
     :param particle_space: ``"pre_tanh"``, or ``"reference"`` for the published form, which samples the wrong density
-    :param noise_set_size: Size of a fixed set of noise that the policy acts with, 1 for a deterministic policy; at most 32. A
-        number or a schedule, such as ``"lin_32_1_0.1"`` to fine-tune. ``None`` draws fresh noise, as training always does
-    :param max_grad_norm: Largest norm of the sampling network's gradient, ``None`` not to clip
-    :param policy_delay: Number of updates of the critic for each one of the sampling network, or of a learned temperature
+    :param noise_set_size: Size of a fixed set of noise vectors that the policy acts with, from 1 (a deterministic policy) to
+        32. A number or a schedule, such as ``"lin_32_1_0.1"`` to fine-tune. With ``None`` the policy draws fresh noise.
+        Updates always do
+    :param max_grad_norm: Largest norm of the sampling network's gradient, ``None`` for no clipping
+    :param policy_delay: Number of updates of the critic per update of the sampling network, or of a learned temperature
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
         the model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment.
     :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
         half a minute. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
-        ``True`` warns where it cannot compile.
+        With ``True`` there is a warning if it cannot compile.
     :param stats_window_size: Number of episodes to average in the rollout log
     :param tensorboard_log: The log location for tensorboard (if None, no logging)
     :param policy_kwargs: Additional arguments of the policy,
@@ -102,7 +103,7 @@ class SoftQLearning(MaxEntAlgorithm):
     :param seed: Seed for the pseudo random generators
     :param device: Device (cpu, cuda, ...) on which the code should be run
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
-    :raises ValueError: If an argument has no meaning
+    :raises ValueError: If an argument is invalid
     """
 
     supported_action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (
@@ -202,8 +203,8 @@ class SoftQLearning(MaxEntAlgorithm):
         n_actions = math.prod(choices_of(self.action_space))
         if n_actions > MAX_JOINT_ACTIONS and not isinstance(self.action_space, spaces.Discrete):
             raise ValueError(
-                f"action_space={self.action_space}: SoftQLearning evaluates every joint action, {n_actions} here, and no more "
-                f"than {MAX_JOINT_ACTIONS}. DSPG samples them"
+                f"action_space={self.action_space}: SoftQLearning evaluates all {n_actions} joint actions, but it supports no "
+                f"more than {MAX_JOINT_ACTIONS}. Use DSPG, which samples them"
             )
         self._check_temperature()
         check_count(self.n_particles, "n_particles")
@@ -221,14 +222,13 @@ class SoftQLearning(MaxEntAlgorithm):
                 return
             raise ValueError(
                 f"ent_coef={self.ent_coef!r}: Soft Q-learning cannot learn its temperature with Box actions, because the "
-                "sampling network has no density and so no entropy to compare with a target. Give a positive number or a "
-                "schedule"
+                "entropy of the sampling network is unknown. Give a positive number or a schedule"
             )
         schedule = make_schedule(self.ent_coef, "ent_coef")
         if not min(schedule(1.0), schedule(0.0)) >= SMALLEST:
             raise ValueError(
-                f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that is positive to the end, for instance "
-                "'lin_1_0.1'"
+                f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that stays positive until the end of "
+                "training, for instance 'lin_1_0.1'"
             )
 
     def _current_noise_set_size(self) -> int | None:
@@ -261,7 +261,7 @@ class SoftQLearning(MaxEntAlgorithm):
             return None, expectation(log_probs, log_probs.exp())  # (batch, 1)
         fixed, updated, actions = self._particles(observations, noise)  # (batch, particles / 2, action) each
         direction = self._direction(embedding, actions, fixed, updated.detach(), ent_coef)  # (batch, updated, action)
-        # The gradient of the loss in the parameters is minus the direction through the network, eq. 14
+        # The gradient of this loss is minus the direction, back-propagated through the network, eq. 14
         return -(direction * updated).sum(dim=-1).mean(), None
 
     def _particles(self, observations: PyTorchObs, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
@@ -271,7 +271,7 @@ class SoftQLearning(MaxEntAlgorithm):
         :return: Fixed particles, updated particles with gradient, and the actions of the fixed ones,
             shape (batch, particles / 2, action) each
         """
-        # Particles that move themselves would lose modes: one half carries the score, the other half follows it
+        # If particles moved themselves, modes would be lost. So one half carries the score, and the other half is moved
         fixed_noise, updated_noise = noise.chunk(2, dim=1)  # (batch, particles / 2, action) each
         features = self.actor.hidden_features(observations)  # (batch, 1, hidden)
         with th.no_grad():

@@ -1,10 +1,11 @@
 """
-RL Zoo integration: ``python -m rl_zoo3.train --algo dspg ...`` and the other scripts, with an unmodified ``rl_zoo3``.
+Integration with RL Zoo. With an unmodified ``rl_zoo3``, ``python -m rl_zoo3.train --algo dspg ...`` and the other scripts
+work.
 
-RL Zoo's documentation adds an algorithm by assigning to ``rl_zoo3.ALGOS``; this does the same, for the hyperparameter
-samplers and the hyperparameter file too. Nothing has to be called: see ``startup/_sb3_maxent_zoo_hook.py``. Where
-startup files are not read (``pip install --target``, a bare ``PYTHONPATH``) or are switched off (``SB3_MAXENT_ZOO=0``)
-there are ``python -m sb3_maxent train ...`` and ``sb3_maxent.zoo.register()``.
+RL Zoo's documentation adds an algorithm by assigning to ``rl_zoo3.ALGOS``. This module does the same, and it also adds the
+hyperparameter samplers and the hyperparameter files. Users need not call anything, see ``startup/_sb3_maxent_zoo_hook.py``.
+If Python does not read startup files (``pip install --target``, a bare ``PYTHONPATH``), or if ``SB3_MAXENT_ZOO=0`` switches
+them off, use ``python -m sb3_maxent train ...`` or ``sb3_maxent.zoo.register()``.
 
 Importing this module does not import ``rl_zoo3``.
 """
@@ -46,13 +47,13 @@ CONVERTERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "softqlearning": convert_softqlearning_params,
 }
 
-# Parents first: the other two are only touched for the keys of ``ALGOS`` that are ours
+# ``rl_zoo3.utils`` comes first: the other two get entries only for the keys of its ``ALGOS`` that belong to this package
 MODULES = ("rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager")
 
 
 def register() -> None:
     """
-    Add the algorithms to RL Zoo now. Calling it twice, or after the startup file did it, changes nothing.
+    Add the algorithms to RL Zoo now. A second call changes nothing, and neither does a call after the startup file.
 
     :raises ModuleNotFoundError: If RL Zoo is not installed
     :raises RuntimeError: If this version of RL Zoo keeps its algorithms elsewhere
@@ -63,7 +64,7 @@ def register() -> None:
 
 def register_module(module: ModuleType) -> None:
     """
-    Add the algorithms to one module of RL Zoo. An entry that is there already is never replaced.
+    Add the algorithms to one module of RL Zoo. Existing entries are never replaced.
 
     :param module: One of ``MODULES``
     :raises RuntimeError: If this version of RL Zoo keeps its algorithms elsewhere
@@ -88,7 +89,7 @@ def hyperparams_file(key: str) -> Path:
     :raises FileNotFoundError: If there is none
     """
     package = Path(__file__).parents[1]
-    # Inside the package when installed, next to it in a checkout
+    # The folder is inside an installed package, and next to the package in a checkout
     for folder in (package / "hyperparams", package.parent / "hyperparams"):
         if (folder / f"{key}.yml").is_file():
             return folder / f"{key}.yml"
@@ -96,7 +97,7 @@ def hyperparams_file(key: str) -> Path:
 
 
 def _table(module: ModuleType, name: str) -> MutableMapping[str, Any]:
-    # ``getattr`` would speak of a circular import here: the module is not fully imported when the startup hook runs
+    # The module is not fully imported when the startup hook runs, so the error of ``getattr`` would mention a circular import
     table = vars(module).get(name)
     if not isinstance(table, MutableMapping):
         raise _unknown_version(f"{module.__name__}.{name} is not a dictionary")
@@ -111,7 +112,7 @@ def _add_algorithms(algos: MutableMapping[str, Any]) -> None:
     for key, algorithm in ALGORITHMS.items():
         if algos.setdefault(key, algorithm) is not algorithm:
             warnings.warn(
-                f"RL Zoo has an algorithm {key!r} already ({algos[key]!r}): it is kept, sb3_maxent's is not available there.",
+                f"RL Zoo has an algorithm {key!r} already ({algos[key]!r}). It stays, so that of sb3_maxent is not available.",
                 RuntimeWarning,
             )
 
@@ -123,7 +124,7 @@ def _is_ours(key: str) -> bool:
 
 def _add_hyperparams_files(module: ModuleType) -> None:
     """
-    Let ``ExperimentManager`` read our hyperparameter file where the user chose none and RL Zoo has none.
+    Let ``ExperimentManager`` read our hyperparameter file if the user chose no file and RL Zoo has no file for the algorithm.
 
     :param module: ``rl_zoo3.exp_manager``
     """

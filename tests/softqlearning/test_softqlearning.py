@@ -130,9 +130,9 @@ def test_sample_actions():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"ent_coef": "auto"}, "cannot learn its temperature with Box actions, because the sampling network has no"),
-        ({"ent_coef": 0}, "needs a temperature that is positive to the end"),
-        ({"ent_coef": "lin_0.5"}, "ent_coef='lin_0.5': Soft Q-learning needs a temperature that is positive"),
+        ({"ent_coef": "auto"}, "cannot learn its temperature with Box actions, because the entropy"),
+        ({"ent_coef": 0}, "needs a temperature that stays positive until the end"),
+        ({"ent_coef": "lin_0.5"}, "ent_coef='lin_0.5': Soft Q-learning needs a temperature that stays positive"),
         ({"policy_kwargs": {"use_sde": True}}, "use_sde=True: gSDE is for Gaussian policies"),
         ({"policy_kwargs": {"noise_layer": 0.5}}, "noise_layer=0.5 is not a hidden layer"),
         ({"ent_coef": "autoo"}, "Give a positive number or a schedule$"),

@@ -1,18 +1,19 @@
 """
 Add the algorithms of ``sb3_maxent`` to RL Zoo when, and only when, RL Zoo is imported.
 
-RL Zoo reads the choices of ``--algo`` from its tables before any code of a user runs, and it has no plugin mechanism.
-So ``sb3_maxent.pth`` (``sb3_maxent.start`` from Python 3.15 on, PEP 829) calls ``install()`` when Python starts. It does
-nothing but wait for the modules of RL Zoo below; ``sb3_maxent.zoo.register_module`` is called once each has run.
+RL Zoo reads the choices of ``--algo`` from its tables before any user code runs, and it has no plugin mechanism. So
+``sb3_maxent.pth`` (``sb3_maxent.start`` from Python 3.15 on, PEP 829) calls ``install()`` when Python starts. ``install`` only
+waits for the modules of RL Zoo below. After each of them has run, it calls ``sb3_maxent.zoo.register_module``.
 
-``SB3_MAXENT_ZOO=0`` in the environment switches it off; ``python -m sb3_maxent`` and ``sb3_maxent.zoo.register()``
-do without it. Installed next to the package and not inside: importing a part of ``sb3_maxent`` imports torch.
+``SB3_MAXENT_ZOO=0`` in the environment switches it off. ``python -m sb3_maxent`` and ``sb3_maxent.zoo.register()`` work
+without it. This file is installed next to the package and not inside it, because importing a part of ``sb3_maxent`` imports
+torch.
 """
 
 import os
 import sys
 
-# A name that type checkers know, because importing ``typing`` would slow down every start of Python
+# Type checkers know this name. Importing ``typing`` would slow down every start of Python
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 MODULES = frozenset({"rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager"})
 
-# Modules that are searched for at the moment. Python holds its import lock during a search: there is one thread only
+# Modules that this finder is searching for. Python holds its import lock during a search, so only one thread is here
 _searched: "set[str]" = set()
 
 
 class _Loader:
     """
-    The loader of a module, with one call after the module has run.
+    Loader of a module that registers the algorithms after the module has run.
 
     :param loader: The module's own loader
     """
@@ -37,7 +38,7 @@ class _Loader:
         self.loader = loader
 
     def __getattr__(self, name: str) -> "Any":
-        # ``copy`` and ``pickle`` ask for methods before they set ``loader``
+        # ``copy`` and ``pickle`` look up methods before ``loader`` is set
         if name == "loader":
             raise AttributeError(name)
         return getattr(self.loader, name)
@@ -46,7 +47,7 @@ class _Loader:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: "ModuleType") -> None:
-        # Leave no trace: ``inspect``, ``pickle`` or ``importlib.reload`` meet the module's own loader
+        # Restore the module's own loader for ``inspect``, ``pickle`` and ``importlib.reload``
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
         module.__loader__ = self.loader
@@ -61,7 +62,7 @@ class _Finder:
     def find_spec(
         cls, fullname: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
-        # The second condition: this finder asks all finders, and so may another one, which then asks this one again
+        # The second condition prevents endless recursion: this finder asks all finders, and another one may do the same
         if fullname not in MODULES or fullname in _searched:
             return None
         _searched.add(fullname)
@@ -70,7 +71,7 @@ class _Finder:
             spec: Any = next(filter(None, (finder.find_spec(fullname, path, target) for finder in finders)), None)
         finally:
             _searched.remove(fullname)
-        # Absent on a namespace package and on loaders of the old protocol: leave those alone
+        # Namespace packages and loaders of the old protocol do not have it. They are not wrapped
         if spec is not None and hasattr(spec.loader, "exec_module"):
             spec.loader = _Loader(spec.loader)
         return spec
@@ -78,14 +79,14 @@ class _Finder:
 
 def _register(module: "ModuleType") -> None:
     """
-    Register in one module. RL Zoo must keep working whatever happens here, so errors become warnings.
+    Register the algorithms in one module. RL Zoo must work even if this fails, so errors become warnings.
 
     :param module: A module of RL Zoo that has just run
     """
     try:
         from sb3_maxent.zoo import register_module
     except Exception as error:
-        # No other module can succeed: say it once
+        # It would fail for the other modules too, so warn only once
         if _Finder in sys.meta_path:
             sys.meta_path.remove(_Finder)
         _warn(module, error)
