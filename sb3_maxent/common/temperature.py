@@ -141,8 +141,8 @@ def default_target_entropy(action_space: spaces.Space) -> float:
       The default target is below these bounds.
     - It depends only on the number of joint actions, not on their factors.
 
-    For hybrid actions (``HybridBox``) it is the sum of both targets. The entropy of such a policy is the entropy of its choices
-    plus the mean entropy of its real numbers given the choices. The policy can reach both targets, so it can reach their sum.
+    For hybrid actions (``HybridBox``) it is the sum of both targets. The entropy of such a policy is that of its choices plus
+    the mean entropy of its real numbers given the choices. The policy can reach both targets, so it can reach their sum.
     If actions that end an episode keep the entropy of the choices below its target, the real numbers can compensate: their
     entropy can be up to :math:`1 + \log 2` per component above their target.
 
