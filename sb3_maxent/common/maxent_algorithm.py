@@ -180,7 +180,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         # In one pass: no optimizer has parameters of both
         loss = losses.critic if losses.actor is None else losses.critic + losses.actor
         gradients = gradients_of(loss, parameters)
-        return Losses(*[None if each is None else each.detach() for each in losses]), gradients
+        return Losses(*[None if each is None else each.detach() for each in losses]), gradients  # type: ignore[arg-type]
 
     def _losses(self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool = True) -> Losses:
         """
