@@ -20,6 +20,8 @@ from rl_zoo3.exp_manager import ExperimentManager
 from benchmarks.collect import processor
 from benchmarks.matrix import Run, read_matrix
 from benchmarks.speed import interleaved, processor_time
+from sb3_maxent.common.compilation import AUTO_TIMESTEPS
+from sb3_maxent.zoo import ALGORITHMS
 
 N_STEPS, N_RANDOM = 200, 100
 
@@ -33,6 +35,8 @@ def steps_of(run: Run, folder: str) -> Callable[[], float]:
     :return: Function that trains for some steps and returns the processor time of one (seconds)
     """
     arguments = argparse.Namespace(algo=run.algo, env=run.env, seed=run.seed)
+    # ``compile="auto"`` decides by the length of the run, and the steps that are timed are few
+    compiled = {"compile": True} if run.algo in ALGORITHMS and run.steps >= AUTO_TIMESTEPS else {}
     manager = ExperimentManager(
         arguments,
         run.algo,
@@ -40,7 +44,7 @@ def steps_of(run: Run, folder: str) -> Callable[[], float]:
         folder,
         n_timesteps=run.steps,
         eval_freq=-1,
-        hyperparams={**run.params, "learning_starts": N_RANDOM, "buffer_size": 10_000},
+        hyperparams={**compiled, **run.params, "learning_starts": N_RANDOM, "buffer_size": 10_000},
         config=run.conf,
         seed=run.seed,
         verbose=0,
@@ -56,13 +60,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", default="mujoco-300k")
     parser.add_argument("--names", nargs="+", default=["sac", "dspg", "ddpg"], help="off-policy; ratios are to the first")
+    parser.add_argument("--envs", nargs="+", help="only these tasks of the experiment")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     th.set_num_threads(1)
     runs = [run for run in read_matrix(names=arguments.names, experiments=[arguments.experiment]) if run.seed == 1]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["name", "env", "ms", "ratio", "processor"])
-    for env in dict.fromkeys(run.env for run in runs):
+    for env in arguments.envs or dict.fromkeys(run.env for run in runs):
         of_env = sorted((run for run in runs if run.env == env), key=lambda run: arguments.names.index(run.name))
         with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
             timed = interleaved({run.name: steps_of(run, folder) for run in of_env}, arguments.rounds, of_env[0].name)

@@ -78,9 +78,10 @@ class MaxEntPolicy(SACPolicy):
         (default) is the last one. Many actions per state are cheaper if the action enters later.
     :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that layer in bfloat16 where no gradient is
         needed, see :class:`~sb3_maxent.common.q_network.QNetwork`
-    :param batch_norm: Whether to normalise features and hidden layers of actor and critics over the batch
-    :param target_critic: Whether the critic target comes from slowly moving copies of the critics. Without them the critics
-        evaluate states and next states in one batch, as in CrossQ, which batch normalisation makes stable
+    :param batch_norm: Whether to normalise features and hidden layers of actor and critics over the batch. The critics and
+        their targets then evaluate states and next states in one batch, as in XQC
+    :param target_critic: Whether the critic target comes from slowly moving copies of the critics. Without them use
+        ``batch_norm``, as CrossQ does
     :param unit_norm: Whether the weights into each hidden unit of the critics have norm 1 after every step. It needs
         ``batch_norm``
     :param optimizer_class: Optimizer, ``th.optim.Adam`` by default

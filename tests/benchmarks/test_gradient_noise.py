@@ -66,7 +66,7 @@ def mean_gradient(draw, leave_group_out, n_states, n_repeats):
     return th.stack(gradients).mean(dim=0), exact
 
 
-@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize("name", [pytest.param(each, marks=pytest.mark.slow) if "shared" in each else each for each in DRAWS])
 def test_leaving_the_group_out_is_unbiased(name):
     mean, exact = mean_gradient(DRAWS[name], True, *((1, 3000) if "shared" in name else (2000, 30)))
     assert (mean - exact).norm() < 0.1 * exact.norm()

@@ -177,7 +177,7 @@ IMAGES = FakeImageEnv(screen_height=36, screen_width=36, discrete=False)
 @pytest.mark.parametrize(
     ("algorithm", "policy", "env"),
     [
-        (DSPG, "CnnPolicy", IMAGES),
+        pytest.param(DSPG, "CnnPolicy", IMAGES, marks=pytest.mark.slow),
         pytest.param(*(SoftQLearning, "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False)), marks=pytest.mark.slow),
     ],
 )

@@ -27,7 +27,7 @@ def equal(before: list[th.Tensor], after: list[th.Tensor]) -> bool:
         ({"ent_coef": "auto_"}, "ent_coef='auto_'"),
         ({"ent_coef": "auto_0"}, "ent_coef='auto_0'"),
         ({"ent_coef": "auto-0.1"}, "ent_coef='auto-0.1'"),
-        ({"ent_coef": "auto_1e-9"}, r"ent_coef='auto_1e-9': a learned one stays between 2.1e-09 and 2.2e\+04"),
+        ({"ent_coef": "auto_1e-9"}, r"ent_coef='auto_1e-9': a learned coefficient must be between 2.1e-09 and 2.2e\+04"),
         ({"ent_coef": "auto_1e5"}, "ent_coef='auto_1e5'"),
         ({"ent_coef": -0.1}, "ent_coef=-0.1"),
         ({"ent_coef": float("nan")}, "ent_coef=nan"),

@@ -101,7 +101,8 @@ def test_a_mixture_has_the_parameters_of_its_heads(std_head):
 
 def test_the_deterministic_action_is_the_best_mean():
     """By the smallest critic; it is the most probable one only now and then"""
-    policy, observations = make_policy(n_components=4), np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    policy = make_policy(n_components=4)
+    observations = (3 * np.random.default_rng(0).normal(size=(200, 3))).astype(np.float32)
     policy.actor.mu.bias.data.mul_(3)
     actions = policy.predict(observations, deterministic=True)[0]
     with th.no_grad():
