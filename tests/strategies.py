@@ -253,6 +253,7 @@ POLICY_ARGUMENTS = {
         "std_head": (st.sampled_from(["log_std", "sigmoid"]), not_numbers),
         "n_components": (st.integers(1, 4), not_counts),
         "target_actor": (st.booleans(), not_flags),
+        "actor_averaging": (st.none() | st.integers(1, 1000), st.sampled_from([0, -3, 0.5, "many"])),
         "log_std_init": (st.floats(-80, 80), nothing),
         "use_expln": (st.booleans(), nothing),
         "clip_mean": (st.floats(-10, 1e30), nothing),

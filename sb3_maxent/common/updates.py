@@ -59,26 +59,30 @@ def gradient_step(
 
 class TargetUpdate:
     """
-    Moves a target network towards its source.
+    Moves a copy of a network towards the network.
 
     :param source: The trained network
     :param target: Its slowly moving copy
+    :param average_statistics: Whether running statistics of batch normalisation move as the parameters do. By default they are
+        copied, see SB3 issue 996
     """
 
-    def __init__(self, source: nn.Module, target: nn.Module):
-        # Listed once per call of ``train``: walking through the modules costs more than moving the tensors
-        self.source: list[th.Tensor] = list(source.parameters())
-        self.target: list[th.Tensor] = list(target.parameters())
-        self.source_stats, self.target_stats = (get_parameters_by_name(module, ["running_"]) for module in (source, target))
+    def __init__(self, source: nn.Module, target: nn.Module, average_statistics: bool = False):
+        # Listed once: walking through the modules costs more than moving the tensors
+        pairs = zip(source.parameters(), target.parameters(), strict=True)
+        statistics = zip(*(get_parameters_by_name(module, ["running_"]) for module in (source, target)), strict=True)
+        self.moving, self.copied = [*pairs], [*statistics]
+        if average_statistics:
+            self.moving, self.copied = self.moving + self.copied, []
 
     @th.no_grad()
     def __call__(self, tau: float) -> None:
         """
-        Update the target network.
+        Update the copy.
 
-        :param tau: Soft update coefficient: 0 leaves the target as it is, 1 copies the source
+        :param tau: Soft update coefficient: 0 leaves the copy as it is, 1 makes it equal to the network
         """
-        get_ema_multi_avg_fn(1 - tau)(self.target, self.source, 1)
-        # Running statistics of batch normalisation are copied, see SB3 issue 996
-        for target, source in zip(self.target_stats, self.source_stats, strict=True):
+        sources, targets = zip(*self.moving, strict=True)
+        get_ema_multi_avg_fn(1 - tau)(targets, sources, 1)
+        for source, target in self.copied:
             target.copy_(source)

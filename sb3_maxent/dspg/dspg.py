@@ -14,6 +14,7 @@ from sb3_maxent.common.checks import check_count
 from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.types import ActionSamples, UpdateNoise
+from sb3_maxent.common.updates import TargetUpdate
 from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_maxent.functional import expectation, score_function_loss
 from sb3_maxent.functional.policy_gradients import BASELINES
@@ -199,11 +200,20 @@ class DSPG(MaxEntAlgorithm):
             )
 
     def _create_aliases(self) -> None:
+        self.actor_target, self.averaged_actor = self.policy.actor_target, self.policy.averaged_actor
         super()._create_aliases()
-        self.actor_target = self.policy.actor_target
 
     def _target_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         return [*super()._target_pairs(), *([] if self.actor_target is None else [(self.actor, self.actor_target)])]
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        n_before = self._n_updates // self.policy_delay  # updates of the actor
+        super().train(gradient_steps, batch_size)
+        n_updates = self._n_updates // self.policy_delay
+        if self.averaged_actor is not None and n_updates > n_before:
+            # At first the mean of all actors: a small weight would hold on to the one before learning
+            weight = (n_updates - n_before) / min(self.policy.actor_averaging or 1, n_updates)
+            TargetUpdate(self.actor, self.averaged_actor, average_statistics=True)(min(weight, 1.0))
 
     def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
         next_actions = self.actor.draw_noise(batch_size, self.n_target_samples or self.n_action_samples)
@@ -226,4 +236,4 @@ class DSPG(MaxEntAlgorithm):
         return loss, expectation(log_prob.detach(), weights)  # (), (batch, 1)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor_target"]
+        return [*super()._excluded_save_params(), "actor_target", "averaged_actor"]

@@ -37,6 +37,8 @@ class DSPGPolicy(MaxEntPolicy):
     :param n_components: Number of squashed Gaussians that the policy of ``Box`` actions is a mixture of. With more than one,
         the deterministic action is the mean of largest Q-value
     :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
+    :param actor_averaging: Number of updates of the actor, about, over which its parameters are averaged for deterministic
+        actions. ``None`` acts with the parameters of the last update
     :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
     :raises ValueError: If an argument has no meaning
     """
@@ -47,6 +49,7 @@ class DSPGPolicy(MaxEntPolicy):
     hybrid_actor_class: ClassVar[type[HybridActor]] = HybridActor
     actor: Actor | DiscreteActor
     actor_target: Actor | DiscreteActor | None
+    averaged_actor: Actor | DiscreteActor | None
 
     def __init__(
         self,
@@ -57,21 +60,27 @@ class DSPGPolicy(MaxEntPolicy):
         std_head: str = "log_std",
         n_components: int = 1,
         target_actor: bool = False,
+        actor_averaging: int | None = None,
         **kwargs: Any,
     ):
         check_flag(target_actor, "target_actor")
+        if actor_averaging is not None:
+            check_count(actor_averaging, "actor_averaging")
         check_count(n_components, "n_components")
         self.std_head, self.n_components = std_head, n_components
-        self.target_actor = target_actor
+        self.target_actor, self.actor_averaging = target_actor, actor_averaging
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        self.actor_target = None
-        if self.target_actor:
-            self.actor_target = self.make_actor()
-            self.actor_target.load_state_dict(self.actor.state_dict())
-            self.actor_target.set_training_mode(False)
+        self.actor_target = self._copy_actor() if self.target_actor else None
+        self.averaged_actor = None if self.actor_averaging is None else self._copy_actor()
+
+    def _copy_actor(self) -> Any:
+        actor = self.make_actor()
+        actor.load_state_dict(self.actor.state_dict())
+        actor.set_training_mode(False)
+        return actor
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         space, is_hybrid = self.action_space, isinstance(self.action_space, HybridBox)
@@ -93,12 +102,18 @@ class DSPGPolicy(MaxEntPolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         # The actor does not know which of several deterministic actions is the best
-        candidates = self.actor.candidates(observation) if deterministic else None
-        return self.actor(observation, deterministic) if candidates is None else self.best_action(observation, candidates)
+        actor = self.actor if self.averaged_actor is None or not deterministic else self.averaged_actor
+        candidates = actor.candidates(observation) if deterministic else None
+        return actor(observation, deterministic) if candidates is None else self.best_action(observation, candidates)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        ours = {"std_head": self.std_head, "n_components": self.n_components, "target_actor": self.target_actor}
-        return {**super()._get_constructor_parameters(), **ours}
+        return {
+            **super()._get_constructor_parameters(),
+            "std_head": self.std_head,
+            "n_components": self.n_components,
+            "target_actor": self.target_actor,
+            "actor_averaging": self.actor_averaging,
+        }
 
 
 MlpPolicy = DSPGPolicy

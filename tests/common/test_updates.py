@@ -17,6 +17,17 @@ def test_parameters_move_and_statistics_are_copied(tau):
     assert th.equal(target[1].running_var, source[1].running_var)
 
 
+def test_statistics_are_averaged():
+    source, target = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    source(3 + th.randn(8, 2))
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    TargetUpdate(source, target, average_statistics=True)(0.25)
+    for name, goal in source.state_dict().items():
+        if goal.is_floating_point():
+            assert th.allclose(target.state_dict()[name], 0.75 * before[name] + 0.25 * goal), name
+    assert not th.allclose(before["1.running_mean"], source[1].running_mean, atol=1e-3)
+
+
 def test_gradients_of_used_unused_and_frozen_parameters():
     used, unused, frozen = (nn.Parameter(th.randn(2, 3)) for _ in range(3))
     frozen.requires_grad_(False)

@@ -121,13 +121,14 @@ def test_the_deterministic_action_is_the_best_mean():
 
 
 def test_targets_start_equal_and_in_evaluation_mode():
-    policy = make_policy(target_actor=True)
-    for source, target in ((policy.actor, policy.actor_target), (policy.critic, policy.critic_target)):
+    policy = make_policy(target_actor=True, actor_averaging=10)
+    followers = (policy.actor_target, policy.averaged_actor, policy.critic_target)
+    for source, target in zip((policy.actor, policy.actor, policy.critic), followers, strict=True):
         assert all(th.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
         assert not target.training
     policy.set_training_mode(True)
     assert policy.actor.training and policy.critic.training
-    assert not policy.actor_target.training and not policy.critic_target.training
+    assert not any(target.training for target in followers)
     assert make_policy().actor_target is None
 
 
@@ -137,6 +138,7 @@ def test_targets_start_equal_and_in_evaluation_mode():
         {},
         {"n_components": 3},
         {"std_head": "sigmoid", "action_layer": 0, "target_actor": True, "n_critics": 1},
+        {"actor_averaging": 100},
         {"share_features_extractor": True},
     ],
 )

@@ -77,7 +77,11 @@ NORMALISED = {"net_arch": [16, 16], "batch_norm": True, "unit_norm": True, "targ
 CASES = {
     "DSPG, two normalised environments": (DSPG, {**DSPG_SMALL, "learning_rate": lambda progress: 1e-3 * progress}, pendulums),
     "DSPG, gSDE": (DSPG, {**DSPG_SMALL, "use_sde": True}, pendulums),
-    "DSPG, mixture": (DSPG, {**DSPG_SMALL, "policy_kwargs": {"net_arch": [16], "n_components": 2}}, pendulums),
+    "DSPG, mixture": (
+        DSPG,
+        {**DSPG_SMALL, "policy_kwargs": {"net_arch": [16], "n_components": 2, "actor_averaging": 5}},
+        pendulums,
+    ),
     "DSPG, simulator": (DSPG, DSPG_SMALL, Simulator),
     "DSPG, compiled": (DSPG, {**DSPG_SMALL, "compile": True}, pendulums),
     "DSPG, normalised": (
