@@ -25,7 +25,7 @@ def main() -> None:
     th.set_num_threads(1)
     variants = {run.name: run.params for run in read_matrix(experiments=["ablation"])}
     models = {("SAC", None): make(SAC, 256), **{(name, None): make(DSPG, 256, **params) for name, params in variants.items()}}
-    timed = interleaved({key: updates(model, 256) for key, model in models.items()}, rounds)
+    timed = interleaved({key: updates(model) for key, model in models.items()}, rounds)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["variant", "ms", "ratio to SAC"])
     writer.writerows([name, round(1000 * seconds, 2), round(ratio, 2)] for (name, _), (seconds, ratio) in timed.items())

@@ -1,5 +1,5 @@
 """
-Cost of one update, and of a step of ``learn()``, beside SB3, sb3-contrib and, where it is installed, SBX.
+Cost of the updates of one environment step, and of a step of ``learn()``, beside SB3, sb3-contrib and SBX if it is installed.
 
 Every round measures every algorithm once, so that a machine that slows down slows all of them; a ratio is the median over the
 rounds of the ratios to SB3's SAC of the same width within a round. Times are processor times of one thread. Each processor
@@ -51,8 +51,9 @@ SAMPLES = (1, 4, 16, 64, 256)
 # The others have the critics that they have: SAC, TD3, CrossQ and TQC two, DDPG one
 SIZES = {256: (256, 2), 512: (100, 1)}
 RESULTS = Path(__file__).parent / "results"
-# Normalised networks, see networks.md: with target networks, and without them and one action in the critic target
-NORMALISED = {"action_layer": 0, "batch_norm": True, "unit_norm": True}
+# One update with the networks of SB3's SAC, but for the layer that the action enters: what a number of samples costs
+PLAIN_NETWORKS = {"action_layer": -1, "batch_norm": False, "actor_averaging": None}
+PLAIN = {"gradient_steps": 1, "policy_delay": 1, "n_target_samples": None, "norm_reward": False}
 
 # Where the networks are, see ``--device``
 DEVICE = "cpu"
@@ -70,10 +71,10 @@ def make(algorithm: type, width: int, **kwargs) -> OffPolicyAlgorithm:
 
 def dspg(width: int, n_samples: int, **kwargs) -> Maker:
     batch_size, n_critics = SIZES[width]
-    policy_kwargs = {"n_critics": n_critics, **kwargs.pop("policy_kwargs", {})}
+    policy_kwargs = {"n_critics": n_critics, **PLAIN_NETWORKS, **kwargs.pop("policy_kwargs", {})}
     # A single sample has no others to subtract
     baseline = "loo" if n_samples > 1 else "none"
-    arguments = {"n_action_samples": n_samples, "baseline": baseline, "batch_size": batch_size, **kwargs}
+    arguments = {**PLAIN, "n_action_samples": n_samples, "baseline": baseline, "batch_size": batch_size, **kwargs}
     return lambda: make(DSPG, width, policy_kwargs=policy_kwargs, **arguments)
 
 
@@ -119,11 +120,10 @@ def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
     bfloat16 = {"policy_kwargs": {"action_layer": 0, "evaluation_precision": "bfloat16"}}
     makers["DSPG concatenating, bfloat16", 64] = dspg(width, 64, **bfloat16)
     makers["DSPG concatenating compiled, bfloat16", 64] = dspg(width, 64, compile=True, **bfloat16)
-    for n_samples in (4, 8, 16):
-        delayed = {"compile": True, "policy_delay": 2, "norm_reward": True}
-        makers["DSPG normalised compiled", n_samples] = dspg(width, n_samples, policy_kwargs=dict(NORMALISED), **delayed)
-        no_target = {"policy_kwargs": {**NORMALISED, "target_critic": False}, "n_target_samples": 1}
-        makers["DSPG normalised, no target, compiled", n_samples] = dspg(width, n_samples, **no_target, **delayed)
+    if width == 256:
+        # Two updates of half the states
+        for name, compile in (("DSPG, defaults", False), ("DSPG, defaults, compiled", True)):
+            makers[name, None] = lambda compile=compile: make(DSPG, width, compile=compile)
     for name, compile in (("SoftQLearning", False), ("SoftQLearning compiled", True)):
         arguments = {"batch_size": batch_size, "ent_coef": 0.1, "compile": compile, "policy_kwargs": {"n_critics": n_critics}}
         makers[name, None] = lambda arguments=arguments: make(SoftQLearning, width, **arguments)
@@ -159,14 +159,14 @@ def interleaved(measured: dict, n_rounds: int, reference: Hashable = ("SAC", Non
     }
 
 
-def updates(model: OffPolicyAlgorithm, batch_size: int) -> Callable[[], float]:
-    def run(n_updates: int) -> float:
-        return processor_time(lambda: model.train(n_updates, batch_size)) / n_updates
+def updates(model: OffPolicyAlgorithm) -> Callable[[], float]:
+    def run(n_steps: int) -> float:
+        return processor_time(lambda: model.train(n_steps * model.gradient_steps, model.batch_size)) / n_steps
 
     run(3)  # compiles
-    n_updates = max(2, int(0.15 / run(3)))
-    run(n_updates)  # SBX compiles anew for each number of updates
-    return lambda: run(n_updates)
+    n_steps = max(2, int(0.15 / run(3)))
+    run(n_steps)  # SBX compiles anew for each number of updates
+    return lambda: run(n_steps)
 
 
 def at_medium_precision(function: Callable[[], Any]) -> Any:
@@ -181,15 +181,14 @@ def at_medium_precision(function: Callable[[], Any]) -> Any:
         th.set_float32_matmul_precision("highest")
 
 
-def timers(makers: dict[tuple[str, int | None], Maker], batch_size: int) -> tuple[dict, dict]:
+def timers(makers: dict[tuple[str, int | None], Maker]) -> tuple[dict, dict]:
     """
     :param makers: How to make each model
-    :param batch_size: Number of states per update
-    :return: The models, and functions that return the time of an update, of SAC at medium precision too
+    :return: The models, and functions that return the time of the updates of a step, of SAC at medium precision too
     """
     models = {name: maker() for name, maker in makers.items()}
-    measured = {name: updates(model, batch_size) for name, model in models.items()}
-    timer = at_medium_precision(lambda: updates(models["SAC", None], batch_size))
+    measured = {name: updates(model) for name, model in models.items()}
+    timer = at_medium_precision(lambda: updates(models["SAC", None]))
     measured["SAC, medium precision", None] = lambda: at_medium_precision(timer)
     return models, measured
 
@@ -272,7 +271,7 @@ def measure_updates(n_rounds: int, only: list[str]) -> tuple[list[dict], dict]:
     rows, kept = [], {}
     for width in SIZES:
         makers = {key: maker for key, maker in contenders(width).items() if not only or key[0] in ("SAC", *only)}
-        models, measured = timers(makers, SIZES[width][0])
+        models, measured = timers(makers)
         timed = interleaved(measured, n_rounds)
         rows += [
             {"name": name, "samples": samples, "width": width, "ms": round(1000 * seconds, 2), "ratio": round(ratio, 2)}
@@ -289,6 +288,7 @@ def measure_rest(models: dict, n_rounds: int) -> dict:
     :return: Versions, steps of ``learn()``, start and memory
     """
     names = [("SAC", None), *((name, 64) for name in ("DSPG", "DSPG compiled"))]
+    names += [(name, None) for name in ("DSPG, defaults", "DSPG, defaults, compiled")]
     names += [(name, None) for name in ("SoftQLearning", "SoftQLearning compiled")]
     frames = interleaved({name: steps(models[name]) for name in names}, n_rounds)
     return {
@@ -313,7 +313,7 @@ def merged(rows: list[dict], path: Path) -> list[dict]:
         table = {(row["name"], row["samples"], row["width"]): row for row in csv.DictReader(file)}
     for row in rows:
         # The ratios of the other rows are to the table's own SAC
-        if row["name"] != "SAC":
+        if not row["name"].startswith("SAC"):
             table[row["name"], "" if row["samples"] is None else str(row["samples"]), str(row["width"])] = row
     numbers = {"samples": int, "width": int, "ms": float, "ratio": float}
     return [{k: numbers[k](v) if k in numbers and v not in ("", None) else v for k, v in r.items()} for r in table.values()]

@@ -33,10 +33,12 @@ TEMPERATURE = 10.0
 def make_models() -> dict[str, BaseAlgorithm]:
     """The four algorithms, with the same networks, exploration and temperature where they have one."""
     joint = {**NETWORK, "action_layer": 0}
+    networks = {**joint, "batch_norm": False, "actor_averaging": None}
+    plain = {"gradient_steps": 1, "policy_delay": 1, "n_action_samples": 64, "n_target_samples": 64}
     noise = NormalActionNoise(np.zeros(2), 0.3 * np.ones(2))
     return {
         "SoftQLearning": SoftQLearning("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=dict(joint), **SHARED),
-        "DSPG": DSPG("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=dict(joint), **SHARED),
+        "DSPG": DSPG("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=networks, **plain, **SHARED),
         "SAC": SAC("MlpPolicy", "MultiGoal-v0", ent_coef=TEMPERATURE, policy_kwargs=dict(NETWORK), **SHARED),
         "DDPG": DDPG("MlpPolicy", "MultiGoal-v0", action_noise=noise, policy_kwargs=dict(NETWORK), **SHARED),
     }

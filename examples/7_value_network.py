@@ -27,7 +27,8 @@ from sb3_maxent.common.types import ActionSamples, CriticOutput
 from sb3_maxent.dspg.policies import DSPGPolicy
 from sb3_maxent.functional import expectation, score_function_loss, soft_value
 
-SHARED = dict(learning_starts=1000, batch_size=128, n_action_samples=16, ent_coef=0.2, policy_kwargs={"net_arch": [128, 128]})
+SHARED = dict(learning_starts=1000, n_action_samples=16, n_target_samples=None, policy_delay=1, ent_coef=0.2)
+SHARED |= dict(compile=True, policy_kwargs=dict(net_arch=[128, 128], action_layer=-1, batch_norm=False))
 
 
 class ValueCritic(MultiActionCritic):
@@ -84,15 +85,14 @@ def main() -> None:
     print("algorithm,env,updates,seed,steps,return,seconds")
     for seed, updates in product(arguments.seeds, arguments.updates):
         for algorithm, policy in ((DSPG, DSPGPolicy), (ValueNetworkSAC, ValueNetworkPolicy)):
-            model = algorithm(policy, arguments.env, gradient_steps=updates, seed=seed, compile=True, **SHARED)
+            model = algorithm(policy, arguments.env, gradient_steps=updates, seed=seed, **SHARED)
             evaluation, seconds = make_vec_env(arguments.env, seed=seed + 1000), 0.0
             for _ in range(5):
                 seconds -= time.process_time()
                 model.learn(arguments.steps // 5, reset_num_timesteps=False)
                 seconds += time.process_time()
-                mean, _ = evaluate_policy(model, evaluation, 5)
-                row = (algorithm.__name__, arguments.env, updates, seed, model.num_timesteps, round(mean, 1), round(seconds))
-                print(*row, sep=",", flush=True)
+                mean, name = round(evaluate_policy(model, evaluation, 5)[0], 1), algorithm.__name__
+                print(name, arguments.env, updates, seed, model.num_timesteps, mean, round(seconds), sep=",", flush=True)
 
 
 if __name__ == "__main__":

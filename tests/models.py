@@ -26,9 +26,15 @@ class Variant(NamedTuple):
     arguments: dict[str, Any]
 
 
+# DSPG without what its defaults add to SAC: for tests that write an update out, or that count updates
+PLAIN_NETWORKS = {"action_layer": -1, "batch_norm": False, "actor_averaging": None}
+PLAIN = {
+    **{"learning_rate": 3e-4, "batch_size": 256, "gradient_steps": 1, "policy_delay": 1, "n_target_samples": None},
+    **{"ent_coef": "auto", "target_entropy": "auto", "norm_reward": False},
+}
 PARTICLES = {"n_particles": 4, "n_value_samples": 4}
 VARIANTS = {
-    "DSPG": Variant(DSPG, "Pendulum-v1", {"n_action_samples": 4}),
+    "DSPG": Variant(DSPG, "Pendulum-v1", {**PLAIN, "n_action_samples": 4}),
     "SoftQLearning": Variant(SoftQLearning, "Pendulum-v1", PARTICLES),
     "Discrete SoftQLearning": Variant(SoftQLearning, "CartPole-v1", PARTICLES),
 }
@@ -47,8 +53,9 @@ def make_model(variant: str, env: Any = None, policy: str | type = "MlpPolicy", 
     :return: The model
     """
     algorithm, env_id, small = VARIANTS[variant]
-    policy_kwargs = {"net_arch": [8], **arguments.pop("policy_kwargs", {})}
-    return algorithm(policy, env_id if env is None else env, policy_kwargs=policy_kwargs, **{**SMALL, **small, **arguments})
+    networks = {"action_layer": -1, "batch_norm": False} if algorithm is DSPG else {}
+    policy_kwargs = {"net_arch": [8], **networks, **arguments.pop("policy_kwargs", {})}
+    return algorithm(policy, env_id if env is None else env, policy_kwargs=policy_kwargs, **{**small, **SMALL, **arguments})
 
 
 def flatten(tree: Any, name: str = "") -> Iterator[tuple[str, th.Tensor]]:
@@ -172,7 +179,7 @@ NETWORKS = {
     "three critics": {"n_critics": 3},
     "two arches": {"net_arch": {"pi": [8], "qf": [8, 8]}},
     "shared": {"share_features_extractor": True},
-    "normalised": {"net_arch": [8, 8], "batch_norm": True, "unit_norm": True},
+    "normalised": {"net_arch": [8, 8], "action_layer": 0, "batch_norm": True, "unit_norm": True},
     "no target": {"net_arch": [8, 8], "batch_norm": True, "target_critic": False},
     "AdamW": {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}},
 }

@@ -17,7 +17,7 @@ from sb3_maxent.envs import FlattenAction
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
 from tests.dspg.test_hybrid import HybridBandit
 from tests.envs import QuadraticBandit
-from tests.models import SMALL
+from tests.models import PLAIN, PLAIN_NETWORKS, SMALL
 from tests.softqlearning.test_softqlearning import REWARDS, DiscreteBandit
 
 # --- batch normalisation in trunk and join -----------------------------------------------------------------------------
@@ -103,6 +103,7 @@ class IndependentPolicy(DSPGPolicy):
 
 
 BANDIT = {
+    **PLAIN,
     "learning_rate": 3e-3,
     "gamma": 0.5,
     "ent_coef": 0.3,
@@ -129,7 +130,7 @@ class NoisyBandit(QuadraticBandit):
 
 def bandit_model(policy, **kwargs):
     env = TimeLimit(NoisyBandit(h=3.0, b=0.4), 10)
-    return DSPG(policy, env, policy_kwargs={"net_arch": [32, 32]}, **{**BANDIT, **kwargs})
+    return DSPG(policy, env, policy_kwargs={"net_arch": [32, 32], **PLAIN_NETWORKS}, **{**BANDIT, **kwargs})
 
 
 def mean_action(model):
@@ -199,8 +200,9 @@ def test_other_critics_compile(algorithm, policy, arguments):
 
 def test_a_discrete_distribution_of_ones_own():
     """At a low temperature the best of four actions would have probability one"""
-    arguments = {"ent_coef": 1e-3, "learning_rate": 1e-2, "batch_size": 32, "seed": 0, "gradient_steps": 2}
-    model = DSPG(CarefulPolicy, DiscreteBandit(), policy_kwargs={"net_arch": [32]}, **arguments).learn(300)
+    arguments = {**PLAIN, "ent_coef": 1e-3, "learning_rate": 1e-2, "batch_size": 32, "seed": 0, "gradient_steps": 2}
+    policy_kwargs = {"net_arch": [32], **PLAIN_NETWORKS}
+    model = DSPG(CarefulPolicy, DiscreteBandit(), policy_kwargs=policy_kwargs, **arguments).learn(300)
     actions = model.sample_actions(np.ones(1, np.float32), 100_000)
     assert np.bincount(actions) / len(actions) == pytest.approx([0.025, 0.925, 0.025, 0.025], abs=0.01)
     assert model.predict(np.ones(1, np.float32), deterministic=True)[0] == REWARDS.argmax()
@@ -210,7 +212,8 @@ def test_a_hybrid_distribution_of_ones_own():
     """The deterministic force is that of every gear"""
     forces = {}
     for policy in (IndependentPolicy, DSPGPolicy):
-        model = DSPG(policy, FlattenAction(HybridBandit("Dict")), **BANDIT, policy_kwargs={"net_arch": [8]}).learn(130)
+        policy_kwargs = {"net_arch": [8], **PLAIN_NETWORKS}
+        model = DSPG(policy, FlattenAction(HybridBandit("Dict")), **BANDIT, policy_kwargs=policy_kwargs).learn(130)
         with th.no_grad():
             distribution = model.actor.action_distribution(th.ones(1, 1))
             forces[policy] = distribution.means.std(dim=1).item()

@@ -162,7 +162,7 @@ def masked(mask):
 def test_masks_of_the_choices():
     """In random actions, in those of the policy and in the target, which has no others to choose from"""
     mask = np.array([1, 0, 1, 0, 1, 0, 1, 1, 0], bool)
-    model = DSPG("MultiInputPolicy", masked(mask), **{**SMALL, "learning_starts": 100}, n_action_samples=4).learn(200)
+    model = DSPG("MultiInputPolicy", masked(mask), **{**SMALL, "learning_starts": 100}, n_target_samples=4).learn(200)
     choices = np.rint((model.replay_buffer.actions[:200, 0, 3:] + 1) / 2 * [3, 2, 4] - 0.5).astype(int)
     for part in (choices[:100], choices[100:]):
         assert [set(column) for column in part.T] == [{0, 2}, {1}, {1, 2}]

@@ -59,6 +59,7 @@ NON_FINITE = re.compile(
 SB3_REFUSES = "must have a finite lower and upper bound|Nested observation spaces|observation space is not supported"
 CONFLICTS = (
     "optimize_memory_usage",
+    "batch_size=1: batch normalisation needs two states, or batch_norm=False",
     "baseline='loo' needs at least two",
     "std_head='sigmoid' has no effect with use_sde",
     r"n_components=\d has no meaning with use_sde",

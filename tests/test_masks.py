@@ -19,9 +19,9 @@ from sb3_maxent.saving.export import export_onnx
 from tests.dspg.test_discrete import ALPHA, GAMMA, SPACES, TabularMDP, distance, joint
 from tests.envs import RandomEnv
 from tests.gradients import next_value
-from tests.models import GOAL, SMALL, VECTOR
+from tests.models import GOAL, PLAIN, PLAIN_NETWORKS, SMALL, VECTOR
 
-ALGORITHMS = {"DSPG": (DSPG, {"n_action_samples": 32}), "SoftQLearning": (SoftQLearning, {})}
+ALGORITHMS = {"DSPG": (DSPG, {**PLAIN, "n_action_samples": 32}), "SoftQLearning": (SoftQLearning, {})}
 
 
 def random_masks(space, n_states, seed=0):
@@ -71,12 +71,13 @@ def trained(algorithm, env, n_updates=500, gamma=GAMMA, **kwargs):
     """Random allowed transitions first, and all updates then"""
     algorithm, arguments = ALGORITHMS[algorithm]
     arguments = {**arguments, "learning_rate": lambda progress: 1e-2 * progress, "batch_size": 128, "tau": 0.05, **kwargs}
-    policy_kwargs = {"net_arch": [32], "n_critics": 1, "action_layer": 0}
+    networks = PLAIN_NETWORKS if algorithm is DSPG else {}
+    arguments = {**arguments, "gamma": gamma, "ent_coef": ALPHA, "learning_starts": 1000, "seed": 0, **kwargs}
     model = algorithm(
         "MultiInputPolicy",
         gym.wrappers.TimeLimit(ActionMaskObservation(env), 5),
-        policy_kwargs=policy_kwargs,
-        **{"gamma": gamma, "ent_coef": ALPHA, "learning_starts": 1000, "seed": 0, **arguments},
+        policy_kwargs={"net_arch": [32], "n_critics": 1, **networks, "action_layer": 0},
+        **arguments,
     )
     model.learn(1000)
     for left in range(10, 0, -1):
@@ -129,7 +130,7 @@ def test_random_actions_and_those_of_the_policy_are_allowed(algorithm, space, tm
     """MaskedMDP refuses any other; a saved and loaded model goes on, in several environments and with a learned temperature"""
     algorithm, arguments = ALGORITHMS[algorithm]
     env = make_vec_env(lambda: gym.wrappers.TimeLimit(ActionMaskObservation(MaskedMDP(SPACES[space])), 7), 2, seed=0)
-    model = algorithm("MultiInputPolicy", env, ent_coef="auto", **{**SMALL, **arguments, "learning_starts": 40}).learn(80)
+    model = algorithm("MultiInputPolicy", env, **{**SMALL, **arguments, "ent_coef": "auto", "learning_starts": 40}).learn(80)
     model.save(tmp_path / "model")
     loaded = algorithm.load(tmp_path / "model", env=env)
     observations = env.reset()
@@ -291,5 +292,5 @@ def test_a_temperature_far_above_one():
     """Zero times the logarithm of a forbidden action stays zero"""
     env = ActionMaskObservation(MaskedMDP(spaces.MultiDiscrete([3, 2])))
     for algorithm, arguments in ALGORITHMS.values():
-        model = algorithm("MultiInputPolicy", env, ent_coef=1e6, **{**SMALL, **arguments}).learn(30)
+        model = algorithm("MultiInputPolicy", env, **{**SMALL, **arguments, "ent_coef": 1e6}).learn(30)
         assert model._n_updates > 0 and all(th.isfinite(parameter).all() for parameter in model.policy.parameters())

@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from sb3_maxent import DSPG
 from tests.dspg.test_discrete import TabularMDP, distance, policy_of
+from tests.models import PLAIN, PLAIN_NETWORKS
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "7_value_network.py"))
 ALGORITHM, POLICY = EXAMPLE["ValueNetworkSAC"], EXAMPLE["ValueNetworkPolicy"]
@@ -44,8 +45,8 @@ def soft_reward(model):
 
 def make_bandit_model(**kwargs):
     arguments = {"learning_starts": 300, "batch_size": 128, "n_action_samples": 2, "tau": 0.1, "gamma": GAMMA, **kwargs}
-    policy_kwargs = {"net_arch": [16], "n_critics": 1}
-    return ALGORITHM(POLICY, Bandit(), ent_coef=ALPHA, policy_kwargs=policy_kwargs, seed=0, **arguments)
+    policy_kwargs = {"net_arch": [16], "n_critics": 1, **PLAIN_NETWORKS}
+    return ALGORITHM(POLICY, Bandit(), **{**PLAIN, "ent_coef": ALPHA, "seed": 0, **arguments}, policy_kwargs=policy_kwargs)
 
 
 def test_the_value_of_a_fixed_policy_is_its_soft_return():
@@ -69,9 +70,10 @@ def test_the_policy_and_the_values_of_a_table_are_the_optimal_ones():
     env = TabularMDP(spaces.Discrete(4), is_random=False)
     exact, value = env.optimum(ALPHA, GAMMA)
     model = ALGORITHM(
-        *(POLICY, env, lambda progress: 1e-2 * progress),
-        **{"ent_coef": ALPHA, "gamma": GAMMA, "batch_size": 128, "tau": 0.1, "learning_starts": 1000, "seed": 0},
-        policy_kwargs={"net_arch": [32], "n_critics": 1},
+        *(POLICY, env),
+        **{**PLAIN, "learning_rate": lambda progress: 1e-2 * progress, "ent_coef": ALPHA, "gamma": GAMMA, "batch_size": 128},
+        **{"tau": 0.1, "learning_starts": 1000, "seed": 0},
+        policy_kwargs={"net_arch": [32], "n_critics": 1, **PLAIN_NETWORKS},
     )
     model.learn(1000)
     for left in range(10, 0, -1):

@@ -72,6 +72,8 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         rate = self.qf_learning_rate
         self.qf_lr_schedule = None if rate is None else make_schedule(rate, "qf_learning_rate")
         super()._setup_model()
+        if self.batch_size < 2 and self.policy.batch_norm:
+            raise ValueError(f"batch_size={self.batch_size}: batch normalisation needs two states, or batch_norm=False")
         self._create_aliases()
         keep_freed_memory()
         self._loss_function = CompiledMethod(self._gradients) if self.compile in (True, 1) else self._gradients
@@ -88,8 +90,6 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         check_max_grad_norm(self.max_grad_norm)
         if self.compile != "auto":
             check_flag(self.compile, "compile", "True, False or 'auto'")
-        if self.batch_size < 2 and self.policy_kwargs.get("batch_norm"):
-            raise ValueError(f"batch_size={self.batch_size}: batch normalisation needs at least two states")
 
     def _create_aliases(self) -> None:
         self.actor = self.policy.actor

@@ -12,7 +12,10 @@ from sb3_maxent.common.errors import check_parameters
 from sb3_maxent.common.temperature import LOG_BOUNDS
 
 # Arguments of a policy that change what its networks compute by no more than rounding
-FREE = ("observation_space", "action_space", "lr_schedule", "optimizer_class", "optimizer_kwargs", "evaluation_precision")
+FREE = (
+    *("observation_space", "action_space", "lr_schedule", "optimizer_class", "optimizer_kwargs"),
+    *("evaluation_precision", "actor_averaging"),
+)
 # Only the networks of the file are used. So do not allocate its replay buffer, and do not seed the random generators
 NETWORKS_ONLY: dict[str, Any] = {
     **{"seed": None, "compile": False, "buffer_size": 1, "optimize_memory_usage": False, "n_steps": 1},
@@ -92,7 +95,7 @@ def check_fits(model: Any, source: Any) -> None:
     if bool(model.norm_reward) != bool(source.norm_reward):
         raise ValueError(
             f"start_from: norm_reward={model.norm_reward} of this model is not {source.norm_reward}, so the Q-values of the "
-            "two models have different units"
+            "two models have different units. Give norm_reward: None follows ent_coef"
         )
 
 

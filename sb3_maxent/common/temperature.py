@@ -27,11 +27,12 @@ class Temperature:
 
     :param ent_coef: A number or a schedule, ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on
     :param device: Device
+    :param initial: Initial value of ``"auto"``
     :raises ValueError: If ``ent_coef`` is none of these
     """
 
-    def __init__(self, ent_coef: float | str | Schedule, device: th.device):
-        learned, self.schedule = parse_ent_coef(ent_coef)
+    def __init__(self, ent_coef: float | str | Schedule, device: th.device, initial: float = 1.0):
+        learned, self.schedule = parse_ent_coef(ent_coef, initial)
         self.log_value: th.Tensor | None = None
         self.optimizer: th.optim.Adam | None = None
         self.fixed_value = th.tensor(self.schedule(1.0), device=device)  # ()
@@ -96,17 +97,18 @@ class Temperature:
         return {"ent_coef_loss": loss}
 
 
-def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, FloatSchedule]:
+def parse_ent_coef(ent_coef: float | str | Schedule, initial: float = 1.0) -> tuple[bool, FloatSchedule]:
     """
     Read an entropy coefficient.
 
     :param ent_coef: A number or a schedule, ``"auto"``, or ``"auto_x"`` with the initial value x
+    :param initial: Initial value of ``"auto"``
     :return: Whether it is learned, and its schedule; for a learned one a constant schedule with the initial value
     :raises ValueError: If it is none of these, or if the initial value is outside the bounds of a learned coefficient
     """
     value, learned = ent_coef, False
     if isinstance(ent_coef, str) and ent_coef.startswith("auto"):
-        value, learned = "1" if ent_coef == "auto" else ent_coef.removeprefix("auto_"), True
+        value, learned = str(initial) if ent_coef == "auto" else ent_coef.removeprefix("auto_"), True
     try:
         schedule = make_schedule(value, "ent_coef")
     except ValueError:

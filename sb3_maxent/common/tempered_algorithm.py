@@ -14,7 +14,7 @@ from sb3_maxent.common.checks import check_flag
 from sb3_maxent.common.loading import ModelFile
 from sb3_maxent.common.reward_scale import RewardScale
 from sb3_maxent.common.starting import start_from
-from sb3_maxent.common.temperature import Temperature, parse_target_entropy
+from sb3_maxent.common.temperature import Temperature, parse_ent_coef, parse_target_entropy
 from sb3_maxent.common.types import ReplayData
 
 SelfTemperedAlgorithm = TypeVar("SelfTemperedAlgorithm", bound="TemperedAlgorithm")
@@ -28,11 +28,13 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     :param env: Environment, or its name
     :param learning_rate: Learning rate, a number, a schedule or an RL Zoo string such as ``"lin_3e-4"``
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, ``"auto"``
-        to learn it, or ``"auto_0.1"`` to learn it with the initial value 0.1. A learned one stays between 2.1e-9 and 2.2e4
+        to learn it from 1 on, or from 0.01 on if rewards are scaled; ``"auto_0.1"`` to learn it from 0.1 on. A learned one
+        stays between 2.1e-9 and 2.2e4
     :param target_entropy: Target entropy in nats for a learned ``ent_coef``. ``"auto"`` is minus the action dimension, or with
         discrete actions the entropy of a policy with 5 % random actions; ``"auto_0.5"`` is half of that
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, see
-        :class:`~sb3_maxent.common.reward_scale.RewardScale`. The replay buffer keeps them as they are.
+        :class:`~sb3_maxent.common.reward_scale.RewardScale`. The replay buffer keeps them as they are. ``None`` divides them
+        if ``ent_coef`` is learned: a given one is in the unit of the rewards
     :param kwargs: Keyword arguments of SB3's ``OffPolicyAlgorithm``
     :raises ValueError: If an argument is invalid
     """
@@ -48,7 +50,7 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         *,
         ent_coef: str | float | Schedule,
         target_entropy: str | float,
-        norm_reward: bool,
+        norm_reward: bool | None,
         **kwargs: Any,
     ):
         super().__init__(policy, env, learning_rate, **kwargs)
@@ -60,13 +62,17 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         self.target_entropy = parse_target_entropy(self.target_entropy, self.action_space)
-        self.temperature = Temperature(self.ent_coef, self.device)
+        if self.norm_reward is None:
+            self.norm_reward, _ = parse_ent_coef(self.ent_coef)
+        # Scaled rewards are small
+        self.temperature = Temperature(self.ent_coef, self.device, initial=0.01 if self.norm_reward else 1.0)
         super()._setup_model()
         self._tell_policy()
 
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
-        check_flag(self.norm_reward, "norm_reward")
+        if self.norm_reward is not None:
+            check_flag(self.norm_reward, "norm_reward", "True, False or None")
 
     def _store_transition(
         self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list

@@ -1,7 +1,6 @@
 """How parameters move: a step of an optimizer, and a target network that follows its source."""
 
 import torch as th
-from stable_baselines3.common.utils import get_parameters_by_name
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -64,16 +63,18 @@ class TargetUpdate:
     :param source: The trained network
     :param target: Its slowly moving copy
     :param average_statistics: Whether running statistics of batch normalisation move as the parameters do. By default they are
-        copied, see SB3 issue 996
+        copied, see SB3 issue 996, as other buffers are
     """
 
     def __init__(self, source: nn.Module, target: nn.Module, average_statistics: bool = False):
         # Listed once: walking through the modules costs more than moving the tensors
-        pairs = zip(source.parameters(), target.parameters(), strict=True)
-        statistics = zip(*(get_parameters_by_name(module, ["running_"]) for module in (source, target)), strict=True)
-        self.moving, self.copied = [*pairs], [*statistics]
-        if average_statistics:
-            self.moving, self.copied = self.moving + self.copied, []
+        self.moving: list[tuple[th.Tensor, th.Tensor]] = [*zip(source.parameters(), target.parameters(), strict=True)]
+        self.copied: list[tuple[th.Tensor, th.Tensor]] = []
+        for (name, buffer), follower in zip(source.named_buffers(), target.buffers(), strict=True):
+            if average_statistics and "running_" in name:
+                self.moving.append((buffer, follower))
+            elif not name.endswith("num_batches_tracked"):
+                self.copied.append((buffer, follower))
 
     @th.no_grad()
     def __call__(self, tau: float) -> None:

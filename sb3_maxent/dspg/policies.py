@@ -32,13 +32,17 @@ class DSPGPolicy(MaxEntPolicy):
     :param observation_space: Observation space
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule
+    :param action_layer: Hidden layer of the critic that the action enters: 0 (default) is next to the features, as in SB3
+    :param batch_norm: Whether to normalise features and hidden layers of actor and critics over the batch
+    :param unit_norm: Whether the weights into each hidden unit of the critics have norm 1 after every step, ``None`` for the
+        value of ``batch_norm``
     :param std_head: Standard deviation of the actor of ``Box`` or ``HybridBox`` actions: ``"log_std"`` (SB3's) or
         ``"sigmoid"`` (the paper's), see :class:`Actor`
     :param n_components: Number of squashed Gaussians that the policy of ``Box`` actions is a mixture of. With more than one,
         the deterministic action is the mean of largest Q-value
     :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
-    :param actor_averaging: Number of updates of the actor, about, over which its parameters are averaged for deterministic
-        actions. ``None`` acts with the parameters of the last update
+    :param actor_averaging: Number of updates of the actor over which a moving average of its parameters reaches, for
+        deterministic actions; a tenth of all updates if that is less. ``None`` acts with the newest parameters
     :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
     :raises ValueError: If an argument has no meaning
     """
@@ -57,10 +61,13 @@ class DSPGPolicy(MaxEntPolicy):
         action_space: spaces.Space,
         lr_schedule: Schedule,
         *,
+        action_layer: int = 0,
+        batch_norm: bool = True,
+        unit_norm: bool | None = None,
         std_head: str = "log_std",
         n_components: int = 1,
         target_actor: bool = False,
-        actor_averaging: int | None = None,
+        actor_averaging: int | None = 2000,
         **kwargs: Any,
     ):
         check_flag(target_actor, "target_actor")
@@ -69,7 +76,9 @@ class DSPGPolicy(MaxEntPolicy):
         check_count(n_components, "n_components")
         self.std_head, self.n_components = std_head, n_components
         self.target_actor, self.actor_averaging = target_actor, actor_averaging
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        unit_norm = batch_norm if unit_norm is None else unit_norm
+        normalised: dict[str, Any] = {"action_layer": action_layer, "batch_norm": batch_norm, "unit_norm": unit_norm}
+        super().__init__(observation_space, action_space, lr_schedule, **normalised, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)

@@ -27,7 +27,6 @@ def convert_dspg_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     # RL Zoo replaces the policy_kwargs of the hyperparameter file by these
     for name in ("action_layer", "batch_norm"):
         hyperparams["policy_kwargs"][name] = hyperparams.pop(name)
-    hyperparams["policy_kwargs"]["unit_norm"] = hyperparams["policy_kwargs"]["batch_norm"]
     return hyperparams
 
 
@@ -123,8 +122,7 @@ def _convert_temperature(hyperparams: dict[str, Any]) -> dict[str, Any]:
     :return: Arguments of the algorithm
     """
     if hyperparams.pop("learn_ent_coef", False):
-        # Scaled rewards are small
-        hyperparams["ent_coef"] = "auto_0.01" if hyperparams.get("norm_reward") else "auto"
+        hyperparams["ent_coef"] = "auto"
     if "target_entropy_scale" in hyperparams:
         hyperparams["target_entropy"] = f"auto_{hyperparams.pop('target_entropy_scale')}"
     return hyperparams

@@ -18,12 +18,13 @@ from sb3_maxent.common.compilation import ISOLATED, LOCK, CompiledMethod, reason
 from sb3_maxent.common.operators import ONEDNN
 from sb3_maxent.envs import ActionMaskObservation
 from tests.envs import RandomEnv
-from tests.models import ACTIONS, VECTOR, make_random_env
+from tests.models import ACTIONS, PLAIN, PLAIN_NETWORKS, VECTOR, make_random_env
 
 # One hundred updates after one hundred random steps: what is learned does not change what is seen
 HUNDRED = {"train_freq": 100, "learning_starts": 99, "buffer_size": 1000, "batch_size": 16, "seed": 0}
 PARTICLES = {"n_particles": 8, "n_value_samples": 6, "ent_coef": 0.2}
-LATE, EARLY = {"net_arch": [16, 16]}, {"net_arch": [16, 16], "action_layer": 0, "n_critics": 1}
+LATE = {"net_arch": [16, 16], "action_layer": -1, "batch_norm": False}
+EARLY = {**LATE, "action_layer": 0, "n_critics": 1}
 FACTORS, BITS = ACTIONS["MultiDiscrete actions"], ACTIONS["MultiBinary actions"]
 MASKED = ActionMaskObservation(ActionMasker(RandomEnv(VECTOR, FACTORS), lambda env: np.array([0, 1, 1, 1, 1])))
 VARIANTS = {
@@ -44,9 +45,10 @@ VARIANTS = {
         "Pendulum-v1",
         {
             "n_action_samples": 8,
+            "n_target_samples": 1,
             "policy_delay": 2,
             "norm_reward": True,
-            "policy_kwargs": {**LATE, "batch_norm": True, "unit_norm": True},
+            "policy_kwargs": {**LATE, "action_layer": 0, "batch_norm": True, "unit_norm": True},
         },
     ),
     "normalised, early action": (
@@ -88,8 +90,9 @@ SLOW = (
 
 
 def trained(algorithm, env, arguments, gradient_steps: int = 100, **kwargs):
+    plain = PLAIN if algorithm is DSPG else {}
     # SB3 writes into ``policy_kwargs``
-    arguments = copy.deepcopy({**HUNDRED, **arguments, "gradient_steps": gradient_steps, **kwargs})
+    arguments = copy.deepcopy({**plain, **HUNDRED, **arguments, "gradient_steps": gradient_steps, **kwargs})
     policy = "MultiInputPolicy" if isinstance(env, ActionMaskObservation) else "MlpPolicy"
     return algorithm(policy, env, **arguments).learn(100)
 
@@ -150,7 +153,8 @@ def gradients(model, replay_data, noise):
 def test_large_products_by_another_library(variant):
     """Its gradients are those of eager code to the precision of float32; parameters rounded to bfloat16 are the control"""
     algorithm, env, arguments = VARIANTS[variant]
-    arguments = {**arguments, "policy_kwargs": {"net_arch": [256, 256]}, "seed": 0, "learning_starts": 150}
+    policy_kwargs = {**arguments["policy_kwargs"], "net_arch": [256, 256]}
+    arguments = {**arguments, "policy_kwargs": policy_kwargs, "seed": 0, "learning_starts": 150}
     eager, compiled = (algorithm("MlpPolicy", env, compile=compile, **arguments).learn(140) for compile in (False, True))
     replay_data, noise = eager.replay_buffer.sample(128), eager._draw_noise(128)
     expected = gradients(eager, replay_data, noise)
@@ -182,14 +186,17 @@ IMAGES = FakeImageEnv(screen_height=36, screen_width=36, discrete=False)
     ],
 )
 def test_images_and_dict_observations(algorithm, policy, env):
-    samples = {"n_action_samples": 4} if algorithm is DSPG else PARTICLES
+    samples = {**PLAIN, "n_action_samples": 4} if algorithm is DSPG else PARTICLES
+    networks = PLAIN_NETWORKS if algorithm is DSPG else {}
     arguments = {**samples, "buffer_size": 100, "batch_size": 8, "seed": 0, "learning_starts": 19, "train_freq": 20}
     # Adam would turn the rounding of a gradient near zero into a whole step
-    sgd = {"optimizer_class": th.optim.SGD}
+    sgd = {"optimizer_class": th.optim.SGD, **networks}
     models = []
     for learning_rate, compile in ((0.01, False), (0.01, True), (0.0, False)):
         env.observation_space.seed(0)
-        model = algorithm(policy, env, policy_kwargs=dict(sgd), learning_rate=learning_rate, compile=compile, **arguments)
+        model = algorithm(
+            policy, env, policy_kwargs=dict(sgd), **{**arguments, "learning_rate": learning_rate, "compile": compile}
+        )
         models.append(model.learn(20))
     eager, compiled, control = models
     assert compiled._n_updates == 1 and is_compiled(compiled)
@@ -198,7 +205,8 @@ def test_images_and_dict_observations(algorithm, policy, env):
 
 def test_noise_is_not_frozen(monkeypatch):
     """Without learning and with one batch only the noise can change the losses"""
-    model = DSPG("MlpPolicy", "Pendulum-v1", learning_rate=0.0, compile=True, policy_kwargs={"net_arch": [16]}, batch_size=8)
+    arguments = {**PLAIN, "learning_rate": 0.0, "batch_size": 8, "policy_kwargs": {"net_arch": [16], **PLAIN_NETWORKS}}
+    model = DSPG("MlpPolicy", "Pendulum-v1", compile=True, **arguments)
     model.learn(102)
     batch = model.replay_buffer.sample(8)
     monkeypatch.setattr(model.replay_buffer, "sample", lambda *args, **kwargs: batch)
@@ -285,7 +293,7 @@ def test_each_model_has_its_own_graphs():
     with th._dynamo.config.patch(recompile_limit=3):
         for width in (8, 9):
             counters.clear()
-            arguments = {**HUNDRED, "gradient_steps": 1, "n_action_samples": 4, "policy_kwargs": {"net_arch": [width]}}
+            arguments = {**HUNDRED, "gradient_steps": 1, "policy_delay": 1, "policy_kwargs": {"net_arch": [width]}}
             DSPG("MlpPolicy", "Pendulum-v1", compile=True, **arguments).learn(100)
             assert counters["stats"]["unique_graphs"] == 1
 

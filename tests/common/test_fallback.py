@@ -16,7 +16,7 @@ from sb3_maxent import DSPG
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    arguments = {"learning_starts": 10, "batch_size": 8, "policy_kwargs": {"net_arch": [8]}, "n_action_samples": 4}
+    arguments = {"learning_starts": 10, "batch_size": 8, "policy_kwargs": {"net_arch": [8]}, "gradient_steps": 1}
     model = DSPG("MlpPolicy", "Pendulum-v1", compile=True, **arguments)
     model.learn(20)
 caught = [str(warning.message) for warning in caught if "compile=True" in str(warning.message)]

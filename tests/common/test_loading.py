@@ -5,7 +5,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import nn
 
 from sb3_maxent import DSPG
-from tests.models import VARIANTS, make_model
+from tests.models import PLAIN_NETWORKS, VARIANTS, make_model
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -14,7 +14,8 @@ def test_the_policy_kwargs_that_the_model_was_made_with(tmp_path, variant, gsde)
     """As RL Zoo gives them, though SB3 has added one to those of the model; also where JSON cannot hold them"""
     if gsde and variant != "DSPG":
         pytest.skip("gSDE is for Gaussian policies")
-    for policy_kwargs in ({"net_arch": [8]}, {"net_arch": [8], "activation_fn": nn.Tanh}):
+    networks = {"net_arch": [8], **(PLAIN_NETWORKS if variant == "DSPG" else {})}
+    for policy_kwargs in (networks, {**networks, "activation_fn": nn.Tanh}):
         make_model(variant, policy_kwargs=policy_kwargs, **({"use_sde": True} if gsde else {})).save(tmp_path / "model")
         given = dict(policy_kwargs)
         model = VARIANTS[variant].algorithm.load(tmp_path / "model", policy_kwargs=given)

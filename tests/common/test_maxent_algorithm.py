@@ -8,8 +8,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_maxent import DSPG
 from sb3_maxent.common.errors import NonFiniteError
 from tests.envs import FaultyEnv, QuadraticBandit
+from tests.models import PLAIN, PLAIN_NETWORKS
 
-TINY = {"policy_kwargs": {"net_arch": [16, 16]}, "n_action_samples": 4, "buffer_size": 1000, "learning_starts": 10}
+TINY = {
+    **PLAIN,
+    **{"policy_kwargs": {"net_arch": [16, 16], **PLAIN_NETWORKS}, "n_action_samples": 4},
+    **{"buffer_size": 1000, "learning_starts": 10},
+}
 
 
 def parameters_of(module: th.nn.Module) -> list[th.Tensor]:
@@ -42,7 +47,7 @@ def equal(before: list[th.Tensor], after: list[th.Tensor]) -> bool:
         ({"max_grad_norm": "5"}, "max_grad_norm='5': give a positive number"),
         ({"target_update_interval": 0}, "target_update_interval=0"),
         ({"policy_delay": 0}, "policy_delay=0: give an integer >= 1"),
-        ({"norm_reward": "False"}, "norm_reward='False': give True or False"),
+        ({"norm_reward": "False"}, "norm_reward='False': give True, False or None"),
         ({"target_update_interval": 2.5}, "target_update_interval=2.5"),
         ({"qf_learning_rate": "cos_1e-3"}, "qf_learning_rate='cos_1e-3'"),
     ],
@@ -52,11 +57,15 @@ def test_bad_arguments(arguments, message):
         DSPG("MlpPolicy", "Pendulum-v1", **arguments)
 
 
+def test_a_learned_temperature_starts_low_if_rewards_are_scaled():
+    assert DSPG("MlpPolicy", "Pendulum-v1", buffer_size=1).temperature.value.item() == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize(
     ("ent_coef", "value", "learned"), [("auto", 1.0, True), ("auto_0.1", 0.1, True), (0.2, 0.2, False), ("0.2", 0.2, False)]
 )
 def test_ent_coef(ent_coef, value, learned):
-    model = DSPG("MlpPolicy", "Pendulum-v1", ent_coef=ent_coef, **TINY)
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "ent_coef": ent_coef})
     assert model.temperature.value.item() == pytest.approx(value)
     assert (model.ent_coef_optimizer is not None) == learned
     model.learn(30)
@@ -66,7 +75,7 @@ def test_ent_coef(ent_coef, value, learned):
 @pytest.mark.parametrize(("target_entropy", "bound"), [(1e9, 10.0), (-1e9, -20.0)])
 def test_ent_coef_stays_bounded(target_entropy, bound):
     """A target out of reach drives it on for ever"""
-    model = DSPG("MlpPolicy", "Pendulum-v1", target_entropy=target_entropy, **{**TINY, "learning_rate": 1.0}).learn(10)
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "target_entropy": target_entropy, "learning_rate": 1.0}).learn(10)
     model._update_learning_rates()
     for step in range(30):
         model.temperature.learn(th.zeros(8, 4), model.target_entropy)
@@ -75,7 +84,7 @@ def test_ent_coef_stays_bounded(target_entropy, bound):
 
 
 def test_ent_coef_follows_a_schedule():
-    model = DSPG("MlpPolicy", "Pendulum-v1", ent_coef=lambda progress: 0.1 + progress, **TINY)
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "ent_coef": lambda progress: 0.1 + progress})
     assert model.temperature.value.item() == pytest.approx(1.1)
     model.learn(30)
     assert model.temperature.value.item() == pytest.approx(0.1)
@@ -85,8 +94,8 @@ def test_ent_coef_follows_a_schedule():
 def test_target_entropy():
     env = TimeLimit(QuadraticBandit(action_dim=3), 5)
     assert DSPG("MlpPolicy", env, **TINY).target_entropy == -3.0
-    assert DSPG("MlpPolicy", env, target_entropy="-1.5", **TINY).target_entropy == -1.5
-    assert DSPG("MlpPolicy", env, target_entropy="auto_0.5", **TINY).target_entropy == -1.5
+    assert DSPG("MlpPolicy", env, **{**TINY, "target_entropy": "-1.5"}).target_entropy == -1.5
+    assert DSPG("MlpPolicy", env, **{**TINY, "target_entropy": "auto_0.5"}).target_entropy == -1.5
 
 
 FAULTS = {"reward": "reward", "observation": "observation", "dict reward": "reward", "dict observation": "observation reward"}
@@ -140,7 +149,7 @@ def test_updates_see_normalised_transitions(monkeypatch):
 
 @pytest.mark.parametrize(("target_entropy", "direction"), [(100.0, 1), (-100.0, -1)])
 def test_the_temperature_rises_while_the_entropy_is_too_small(target_entropy, direction):
-    model = DSPG("MlpPolicy", "Pendulum-v1", target_entropy=target_entropy, **TINY).learn(40)
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "target_entropy": target_entropy}).learn(40)
     assert direction * model.log_ent_coef.item() > 1e-3
 
 
@@ -200,7 +209,7 @@ def test_clips_the_global_norm(max_grad_norm):
 def test_learning_rates():
     """The actor and the temperature follow learning_rate, the critic its own, down to the last update at progress 0"""
     schedules = {"learning_rate": lambda progress: 1e-3 + progress, "qf_learning_rate": lambda progress: 4e-3 + progress}
-    model = DSPG("MlpPolicy", "Pendulum-v1", **schedules, **TINY).learn(40)
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, **schedules}).learn(40)
     optimizers = model.actor.optimizer, model.ent_coef_optimizer, model.critic.optimizer
     assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == [1e-3, 1e-3, 4e-3]
     assert model.logger.name_to_value["train/qf_learning_rate"] == 4e-3
@@ -249,7 +258,7 @@ def test_n_step_discounts_reach_the_target():
 
 
 def test_log_keys():
-    model = DSPG("MlpPolicy", "Pendulum-v1", **TINY, gradient_steps=2, train_freq=4)
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "gradient_steps": 2}, train_freq=4)
     model.learn(40, log_interval=None)
     logged = {key.removeprefix("train/") for key in model.logger.name_to_value if key.startswith("train/")}
     assert logged == {

@@ -67,6 +67,22 @@ def test_norm_reward_follows_the_number_of_environments():
     assert scale.returns.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "scaled"),
+    [
+        ({}, True),
+        ({"ent_coef": "auto"}, True),
+        ({"ent_coef": 0.2}, False),
+        ({"ent_coef": "lin_1_0.1"}, False),
+        ({"ent_coef": lambda progress: 0.1}, False),
+        ({"ent_coef": 0.2, "norm_reward": True}, True),
+        ({"norm_reward": False}, False),
+    ],
+)
+def test_a_given_temperature_is_in_the_unit_of_the_rewards(arguments, scaled):
+    assert DSPG("MlpPolicy", "Pendulum-v1", buffer_size=1, **arguments).norm_reward is scaled
+
+
 @pytest.mark.parametrize("gradient_steps", [1, 6])
 @pytest.mark.parametrize("variant", BOX_VARIANTS)
 def test_policy_delay(variant, gradient_steps):
@@ -80,5 +96,6 @@ def test_policy_delay(variant, gradient_steps):
         after = state_of(model)
         changed = [name for name in before if name.startswith("policy") and not th.equal(before[name], after[name])]
         moved.append({name.split()[1].split(".")[0] for name in changed})
-    expected = [{"critic", "critic_target"}] * 2 + [{"critic", "critic_target", "actor"}]
+    actors = {"actor", "averaged_actor"} if variant == "DSPG" else {"actor"}
+    expected = [{"critic", "critic_target"}] * 2 + [{"critic", "critic_target", *actors}]
     assert moved == (expected * 2 if gradient_steps == 1 else expected[-1:])

@@ -96,10 +96,12 @@ def test_compiled(variant):
 
 def test_the_policy_takes_the_first_steps():
     """Uniform actions would not be those of the policy, which is nearly deterministic here"""
-    source = trained("DSPG")
+    source = trained("DSPG", policy_kwargs={"actor_averaging": None})
     with th.no_grad():
         source.actor.log_std.weight.zero_(), source.actor.log_std.bias.fill_(-20)
-    new, started = (make_model("DSPG", other_task(source), learning_starts=1000) for _ in range(2))
+    new, started = (
+        make_model("DSPG", other_task(source), learning_starts=1000, policy_kwargs={"actor_averaging": None}) for _ in range(2)
+    )
     started.start_from(source)
     for model, follows in ((new, False), (started, True)):
         model.learn(20)

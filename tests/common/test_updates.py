@@ -17,6 +17,16 @@ def test_parameters_move_and_statistics_are_copied(tau):
     assert th.equal(target[1].running_var, source[1].running_var)
 
 
+def test_other_buffers_are_copied():
+    """Of an extractor that normalises in its own way, for instance"""
+    source, target = nn.Linear(2, 3), nn.Linear(2, 3)
+    for average_statistics in (False, True):
+        for network in (source, target):
+            network.register_buffer("mean", th.randn(3))
+        TargetUpdate(source, target, average_statistics)(0.25)
+        assert th.equal(source.mean, target.mean)
+
+
 def test_statistics_are_averaged():
     source, target = (nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)) for _ in range(2))
     source(3 + th.randn(8, 2))

@@ -14,6 +14,7 @@ from sb3_maxent.common import discrete
 from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.errors import NonFiniteError
 from tests.gradients import next_value
+from tests.models import PLAIN, PLAIN_NETWORKS
 
 SPACES = {
     "Discrete": spaces.Discrete(4),
@@ -88,7 +89,7 @@ def exact_gradient(env, logits, start):
 
 def loss_gradient(env, q_values, visits, logits, n_samples=2, ent_coef=ALPHA, **kwargs):
     """Of DSPG's loss in a table of logits, in float64, each state as often as it is visited"""
-    model = DSPG("MlpPolicy", env, policy_kwargs={"net_arch": [], "n_critics": 1}, n_action_samples=n_samples, **kwargs)
+    model = DSPG("MlpPolicy", env, policy_kwargs={"net_arch": [], **PLAIN_NETWORKS}, n_action_samples=n_samples, **kwargs)
     numbers = {tuple(action): number for number, action in enumerate(joint(env.action_space))}
 
     def exact_q_values(embedding, actions):
@@ -148,10 +149,9 @@ def test_the_target_is_the_exact_soft_value(name):
 def trained(algorithm, env, n_updates, alpha=ALPHA, gamma=GAMMA, **kwargs):
     """Random transitions first and all updates then: a few seconds less than both by turns"""
     arguments = {"learning_rate": lambda progress: 1e-2 * progress, "batch_size": 128, "tau": 0.05, "seed": 0, **kwargs}
-    policy_kwargs = {"net_arch": [32], "n_critics": 1, "action_layer": 0}
-    model = algorithm(
-        "MlpPolicy", env, ent_coef=alpha, gamma=gamma, policy_kwargs=policy_kwargs, learning_starts=1500, **arguments
-    )
+    policy_kwargs = {"net_arch": [32], "n_critics": 1, **(PLAIN_NETWORKS if algorithm is DSPG else {}), "action_layer": 0}
+    arguments = {**(PLAIN if algorithm is DSPG else {}), "ent_coef": alpha, "gamma": gamma, **arguments}
+    model = algorithm("MlpPolicy", env, policy_kwargs=policy_kwargs, learning_starts=1500, **arguments)
     model.learn(1500)
     for left in range(10, 0, -1):
         model._current_progress_remaining = left / 10
@@ -248,7 +248,8 @@ def test_soft_q_learning_knows_joint_actions(name):
 
 
 def test_networks_that_are_not_finite_choose_no_action():
-    model = DSPG("MlpPolicy", TabularMDP(spaces.Discrete(3)), policy_kwargs={"net_arch": [8]})
+    policy_kwargs = {"net_arch": [8], "actor_averaging": None}
+    model = DSPG("MlpPolicy", TabularMDP(spaces.Discrete(3)), policy_kwargs=policy_kwargs)
     model.actor.logits.bias.data[0] = th.nan
     for deterministic in (False, True):
         with pytest.raises(NonFiniteError, match="action is not finite"):

@@ -10,8 +10,13 @@ from sb3_maxent import DSPG
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
 from tests.gradients import descend, moved, next_value
+from tests.models import PLAIN, PLAIN_NETWORKS
 
-TINY = {"policy_kwargs": {"net_arch": [16, 16]}, "n_action_samples": 4, "buffer_size": 1000, "learning_starts": 10}
+TINY = {
+    **PLAIN,
+    **{"policy_kwargs": {"net_arch": [16, 16], **PLAIN_NETWORKS}, "n_action_samples": 4},
+    **{"buffer_size": 1000, "learning_starts": 10},
+}
 
 
 class LinearExtractor(BaseFeaturesExtractor):
@@ -78,17 +83,18 @@ def test_the_target_samples_from_the_right_actor(target_actor):
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_the_averaged_actor_by_hand(batch_norm):
-    """The mean of the first actors, then a moving average, running statistics included"""
+    """A moving average over a tenth of all updates, at most three, running statistics included"""
     policy_kwargs = {"net_arch": [16, 16], "actor_averaging": 3, "batch_norm": batch_norm}
-    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "policy_kwargs": policy_kwargs}, policy_delay=2).learn(10)
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "policy_kwargs": policy_kwargs, "policy_delay": 2}).learn(10)
     expected: dict[str, th.Tensor] = {}
-    for n in range(1, 7):
+    for n in range(1, 33):
         before = {name: value.clone() for name, value in model.averaged_actor.state_dict().items()}
         model.train(gradient_steps=1, batch_size=8)  # of the critic alone
         assert all(th.equal(value, before[name]) for name, value in model.averaged_actor.state_dict().items())
         model.train(gradient_steps=1, batch_size=8)
         for name, value in model.actor.state_dict().items():
-            expected[name] = value.clone() if n == 1 else expected[name] + (value - expected[name]) / min(n, 3)
+            window = 1 if n < 10 else 2 if n < 20 else 3
+            expected[name] = value.clone() if n == 1 else expected[name] + (value - expected[name]) / window
     assert any("running" in name for name in expected) == batch_norm
     for name, value in model.averaged_actor.state_dict().items():
         assert not value.is_floating_point() or th.allclose(value, expected[name], atol=1e-6), name
@@ -100,8 +106,7 @@ def test_the_averaged_actor_by_hand(batch_norm):
 
 
 def test_only_deterministic_actions_are_of_the_averaged_actor():
-    kwargs = {**TINY, "policy_kwargs": {**TINY["policy_kwargs"], "actor_averaging": 100}}
-    model = DSPG("MlpPolicy", "Pendulum-v1", **kwargs).learn(30)
+    model = DSPG("MlpPolicy", "Pendulum-v1", learning_starts=10, buffer_size=1000).learn(30)
     assert DSPG("MlpPolicy", "Pendulum-v1", **TINY).averaged_actor is None
     observation = model.observation_space.sample()
 
@@ -156,15 +161,13 @@ def train_bandit(env, gamma, steps=1500, seed=0):
     model = DSPG(
         "MlpPolicy",
         TimeLimit(env, 10),
-        learning_rate=3e-3,
+        **{**PLAIN, "learning_rate": 3e-3, "ent_coef": 0.3, "batch_size": 64},
         gamma=gamma,
         tau=0.05,
-        ent_coef=0.3,
         n_action_samples=32,
-        batch_size=64,
         learning_starts=100,
         seed=seed,
-        policy_kwargs={"net_arch": [32, 32]},
+        policy_kwargs={"net_arch": [32, 32], **PLAIN_NETWORKS},
     )
     return model.learn(steps)
 

@@ -13,6 +13,7 @@ from scipy.special import logsumexp, softmax
 from sb3_maxent import DSPG
 from sb3_maxent.common.errors import NonFiniteError
 from sb3_maxent.envs import FlattenAction
+from tests.models import PLAIN, PLAIN_NETWORKS
 
 ALPHA = 0.4
 # Reward of choice c with the real number a: heights - curvatures / 2 (a - centres)^2
@@ -70,10 +71,9 @@ def choices_without_conditions():
 def trained(env, n_updates=400, **kwargs):
     """Random actions first, and all updates then"""
     arguments = {"ent_coef": ALPHA, "gamma": 0.0, "learning_starts": 1000, "batch_size": 128, "seed": 0, **kwargs}
-    policy_kwargs = {"net_arch": [32, 32], "n_critics": 1, "action_layer": 0}
-    model = DSPG(
-        "MlpPolicy", env, lambda progress: 1e-2 * progress, n_action_samples=32, policy_kwargs=policy_kwargs, **arguments
-    )
+    arguments = {**PLAIN, "learning_rate": lambda progress: 1e-2 * progress, "n_action_samples": 32, **arguments}
+    policy_kwargs = {"net_arch": [32, 32], "n_critics": 1, **PLAIN_NETWORKS, "action_layer": 0}
+    model = DSPG("MlpPolicy", env, policy_kwargs=policy_kwargs, **arguments)
     model.learn(1000)
     for left in range(20, 0, -1):
         model._current_progress_remaining = left / 20
@@ -141,7 +141,8 @@ def test_the_default_target_entropy_is_reached():
 
 def test_networks_that_are_not_finite_choose_no_action():
     for name in ("logits", "mu"):
-        model = DSPG("MlpPolicy", FlattenAction(HybridBandit("Dict")), policy_kwargs={"net_arch": [8]})
+        policy_kwargs = {"net_arch": [8], "actor_averaging": None}
+        model = DSPG("MlpPolicy", FlattenAction(HybridBandit("Dict")), policy_kwargs=policy_kwargs)
         getattr(model.actor, name).bias.data[:] = th.nan
         for deterministic in (False, True):
             with pytest.raises(NonFiniteError, match="action is not finite"):

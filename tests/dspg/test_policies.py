@@ -7,12 +7,13 @@ from gymnasium import spaces
 
 from sb3_maxent.common.errors import NonFiniteError
 from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
+from tests.models import PLAIN_NETWORKS
 
 OBSERVATIONS, ACTIONS = spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,))
 
 
 def make_policy(**kwargs) -> DSPGPolicy:
-    return MlpPolicy(OBSERVATIONS, ACTIONS, lambda progress: 1e-3, net_arch=[16, 16], **kwargs)
+    return MlpPolicy(OBSERVATIONS, ACTIONS, lambda progress: 1e-3, net_arch=[16, 16], **{**PLAIN_NETWORKS, **kwargs})
 
 
 def test_sigmoid_head():
@@ -80,7 +81,7 @@ def test_one_component_is_todays_actor():
     th.manual_seed(0)
     policy, observations = make_policy(n_components=1), th.randn(5, 3)
     th.manual_seed(0)
-    plain = MlpPolicy(OBSERVATIONS, ACTIONS, lambda progress: 1e-3, net_arch=[16, 16])
+    plain = make_policy()
     assert policy.actor.noise_dim == 2 and not hasattr(policy.actor, "logits")
     assert all(th.equal(a, b) for a, b in zip(policy.state_dict().values(), plain.state_dict().values(), strict=True))
     assert type(policy.actor.action_distribution(observations)).__name__ == "SquashedGaussian"
