@@ -1,4 +1,4 @@
-"""Train DSPG on Pendulum for 5000 steps (a few minutes on one core), save, load, evaluate."""
+"""Train DSPG on Pendulum for 10,000 steps (a few minutes on one core), save, load, evaluate."""
 
 import torch as th
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -9,7 +9,7 @@ if __name__ == "__main__":
     # Small networks are faster with one thread
     th.set_num_threads(1)
     model = DSPG("MlpPolicy", "Pendulum-v1", learning_rate=1e-3, seed=0, verbose=1)
-    model.learn(5e3)
+    model.learn(1e4)
     model.save("dspg_pendulum")
 
     model = DSPG.load("dspg_pendulum", env=model.get_env())
