@@ -70,7 +70,8 @@ def test_relative_links_lead_to_files(page):
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-EXPERIMENTS = {"sac": ("mujoco-150k", "recipe-first"), "dspg": ("recipe", "recipe-first")}
+TASKS = ("HalfCheetah-v4", "Walker2d-v4", "Hopper-v4", "Ant-v4", "Humanoid-v4")
+EXPERIMENTS = {"sac": ("mujoco-150k", "recipe-first"), "dspg": ("recipe", "recipe-first", "samples")}
 
 
 def recorded_returns(algorithm, task):
@@ -90,8 +91,11 @@ def recorded_returns(algorithm, task):
 def test_results_of_the_readme_are_those_of_the_files(label, algorithm):
     *_, row = re.findall(rf"^\| {label} \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     cells = row.replace("\\*", "*").replace("\\|", "/").split(" | ")
-    for cell, task in zip(cells, ("HalfCheetah-v4", "Walker2d-v4", "Hopper-v4", "Ant-v4"), strict=True):
+    for cell, task in zip(cells, TASKS, strict=True):
         found = recorded_returns(algorithm, task)
+        if cell == "not run":
+            assert not any(found.values())
+            continue
         for numbers, steps in zip(cell.split(" / "), ("60000", "100000"), strict=False):
             assert set(numbers.split(", ")) <= found[steps], (task, steps)
 
