@@ -78,9 +78,12 @@ def recorded_returns(algorithm, task):
     """Returns after 60,000 and 100,000 steps as the README writes them, with a star where DSPG acted by its newest actor"""
     results, found = ROOT / "benchmarks" / "results", {"60000": set(), "100000": set()}
     for file in (file for name in EXPERIMENTS[algorithm] for file in (results / name).glob(f"{algorithm}_{task}_*.json")):
-        evaluations = json.loads(file.read_text())["evaluations"]
+        run = json.loads(file.read_text())
+        evaluations = run["evaluations"]
         for steps, mean in zip(evaluations["timesteps"], evaluations["mean_return"], strict=True):
-            found.setdefault(str(steps), set()).add(f"{mean:.0f}" + ("*" if algorithm == "dspg" else ""))
+            # The hyperparameters of later runs name no defaults
+            newest = algorithm == "dspg" and "policy_delay" in run["hyperparameters"]
+            found.setdefault(str(steps), set()).add(f"{mean:.0f}" + ("*" if newest else ""))
     for env, _, steps, way, *returns in csv.reader((results / "acting.csv").open()):
         if (algorithm, env, way) == ("dspg", task, "average of 2000"):
             found.setdefault(steps, set()).add(f"{sum(map(float, returns)) / len(returns):.0f}")
