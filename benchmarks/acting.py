@@ -5,8 +5,8 @@ Compares ways to act with one model while it learns.
 
 Every 10,000 steps the same model acts in each of these ways: by the mode of the policy, by a sample, by the best of 4 and of
 16 samples by Q, and by the mode of an actor whose parameters are a moving average over 200 or 2,000 steps. Each is a line of
-``benchmarks/results/acting.csv``: task, seed, steps, way, and the returns of five episodes that start alike. A run that goes on
-after a kill starts its averages anew: delete its lines and start it again.
+``benchmarks/results/acting.csv``: task, seed, steps, way, and the returns of five episodes that start alike. A run that goes
+on after a kill starts its averages anew: delete its lines and start it again.
 """
 
 import csv
