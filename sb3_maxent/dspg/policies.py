@@ -41,8 +41,8 @@ class DSPGPolicy(MaxEntPolicy):
     :param n_components: Number of squashed Gaussians that the policy of ``Box`` actions is a mixture of. With more than one,
         the deterministic action is the mean of largest Q-value
     :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
-    :param actor_averaging: Number of updates of the actor over which a moving average of its parameters reaches, for
-        deterministic actions; a tenth of all updates if that is less. ``None`` acts with the newest parameters
+    :param actor_averaging: Length of the moving average of the actor's parameters that deterministic actions come from, in
+        updates of the actor; a tenth of all updates if that is less. ``None`` acts with the newest parameters
     :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
     :raises ValueError: If an argument has no meaning
     """
