@@ -116,6 +116,9 @@ def test_times_of_the_pages_are_those_of_the_table():
     assert (
         f"| 1 | {eager}, compiled {compiled} | {soft}, compiled {soft_compiled} |" in (ROOT / "docs/choosing.md").read_text()
     )
+    steps = csv.DictReader((ROOT / "benchmarks" / "results" / "step_time.csv").open())
+    (ratio,) = (float(row["ratio"]) for row in steps if (row["name"], row["env"]) == ("dspg", "Walker2d-v4"))
+    assert re.search(rf"step takes {ratio:.2f}\s+times as long", (ROOT / "README.md").read_text())
     speed = (ROOT / "docs" / "speed.md").read_text()
     assert f"with the defaults | {eager} |\n| the same, `compile=True` | {compiled} |" in speed
 
