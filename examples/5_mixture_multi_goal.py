@@ -24,6 +24,7 @@ import torch as th
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_maxent import DSPG
+from sb3_maxent.dspg.policies import DSPGPolicy
 
 N_STEPS, N_RANDOM, N_CRITIC_ALONE = 13_000, 6_000, 1_500
 BETWEEN, MODE, HALF_WIDTH = (2.5, 2.5), 0.44, 0.2
@@ -40,17 +41,18 @@ def actor_learning_rate(progress_remaining: float) -> float:
     return 0.0 if waits else 1e-3 * progress_remaining
 
 
-def make_model(n_components: int, seed: int, temperature: str) -> DSPG:
+def make_model(n_components: int, seed: int, temperature: str, policy: str | type[DSPGPolicy] = "MlpPolicy") -> DSPG:
     """
     The settings of ``examples/2_multi_goal.py``, with fewer steps and samples, and an actor that waits.
 
     :param n_components: Number of Gaussians
     :param seed: Seed
     :param temperature: Entropy coefficient, a number or a schedule. The lower at last, the fewer actions between the modes
+    :param policy: Policy
     :return: A model to train
     """
     return DSPG(
-        "MlpPolicy",
+        policy,
         "MultiGoal-v0",
         learning_rate=actor_learning_rate,
         qf_learning_rate=LinearSchedule(2e-3, 0.0, 1.0),
@@ -101,22 +103,16 @@ def shares_of_modes(actions: np.ndarray) -> dict[str, float]:
     return {name: float((np.abs(along - centre) < HALF_WIDTH).mean()) for name, centre in centres.items()}
 
 
-def measure(n_components: int, seed: int, temperature: str, n_steps: int = N_STEPS) -> dict[str, float | str]:
+def measure(model: DSPG) -> dict[str, float]:
     """
-    Train a model and look at it.
+    Look at a trained model.
 
-    :param n_components: Number of Gaussians
-    :param seed: Seed
-    :param temperature: Entropy coefficient, a number or a schedule
-    :param n_steps: Number of steps
-    :return: A row of the table
+    :param model: Model
+    :return: Number of goals, and the shares of goals and modes
     """
-    model = make_model(n_components, seed, temperature).learn(n_steps)
     shares = shares_of_goals(model)
-    row: dict[str, float | str] = {"components": n_components, "seed": seed, "temperature": temperature, "steps": n_steps}
-    row["goals"] = int((shares >= 0.05).sum())
-    row |= {f"goal_{goal}": float(share) for goal, share in enumerate(shares)}
-    return row | shares_of_modes(model.sample_actions(np.array(BETWEEN, np.float32), 10_000))
+    goals = {"goals": int((shares >= 0.05).sum())} | {f"goal_{goal}": float(share) for goal, share in enumerate(shares)}
+    return goals | shares_of_modes(model.sample_actions(np.array(BETWEEN, np.float32), 10_000))
 
 
 def main() -> None:
@@ -130,7 +126,9 @@ def main() -> None:
     writer = None
     for seed in arguments.seeds:
         for n_components in arguments.components:
-            row = measure(n_components, seed, arguments.temperature)
+            model = make_model(n_components, seed, arguments.temperature).learn(N_STEPS)
+            row = {"components": n_components, "seed": seed, "temperature": arguments.temperature, "steps": N_STEPS}
+            row |= measure(model)
             if writer is None:
                 writer = csv.DictWriter(sys.stdout, list(row))
                 writer.writeheader()

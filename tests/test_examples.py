@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch as th
 from PIL import Image
 from stable_baselines3.common import evaluation
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -54,6 +55,28 @@ def test_mixture_multi_goal_measures_modes():
     # Two near the first best action, one near the second, one between, and one that is beyond them
     actions = np.array([[0.4, -0.4], [0.5, -0.4], [-0.44, 0.44], [0.3, 0.3], [0.9, -0.9]])
     assert example["shares_of_modes"](actions) == {"first": 0.4, "second": 0.2, "between": 0.2}
+
+
+def test_density_of_the_flow_integrates_to_one_and_is_that_of_its_samples():
+    """Without its training, which takes minutes"""
+    example = runpy.run_path(str(EXAMPLES / "9_flow.py"))
+    actor = example["make_model"]("flow", 0, 4.0).policy.actor
+    th.manual_seed(0)
+    for parameter in actor.layers.parameters():
+        parameter.data += 0.1 * th.randn_like(parameter)
+    actor.log_std.bias.data -= 1.5  # away from the bounds, where a grid is too coarse
+    distribution = actor.action_distribution(th.tensor([[1.0, 2.0], [-3.0, 0.5]]))
+    axis = (th.arange(400) + 0.5) / 200 - 1
+    actions = th.cartesian_prod(axis, axis)
+    density = distribution.log_prob(th.atanh(actions).expand(2, -1, -1)).exp() * (4 / len(actions))  # (batch, actions)
+    assert density.sum(dim=1).tolist() == pytest.approx([1, 1], abs=0.01)
+    sampled = distribution.actions(distribution.sample(actor.draw_noise(2, 50_000)))  # (batch, samples, action)
+    for moment in (lambda each: each, lambda each: each**2, lambda each: each.prod(dim=-1, keepdim=True)):
+        by_density = (density.unsqueeze(-1) * moment(actions)).sum(dim=1)
+        assert by_density.flatten().tolist() == pytest.approx(moment(sampled).mean(dim=1).flatten().tolist(), abs=0.02)
+    # The layers do something: without them the density is another one
+    gaussian = distribution.gaussian.log_prob(th.atanh(actions).expand(2, -1, -1)).exp() * (4 / len(actions))
+    assert (gaussian - density).abs().sum() > 0.5
 
 
 @pytest.mark.parametrize(("actions", "n_axes"), [("MultiDiscrete", 2), ("MultiBinary", 4)])
