@@ -33,7 +33,8 @@ html_show_sourcelink = False
 
 def link_files(app, docname, source):
     """Pages link to files of the repository outside docs/: on the site these are links to the repository"""
-    source[0] = re.sub(r"(?<!!)(\[[^\]]*\])\(\.\./([^)\s]+)\)", rf"\1({REPOSITORY}/blob/main/\2)", source[0])
+    up = "../" * (docname.count("/") + 1)  # pages of docs/api/ are one folder deeper
+    source[0] = re.sub(rf"(?<!!)(\[[^\]]*\])\({re.escape(up)}([^.)\s][^)\s]*)\)", rf"\1({REPOSITORY}/blob/main/\2)", source[0])
 
 
 def setup(app):

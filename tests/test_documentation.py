@@ -1,6 +1,7 @@
 """Every Python block of README and docs/ runs, the blocks of a page one after the other, as a reader would type them."""
 
 import re
+import runpy
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -97,3 +98,14 @@ def test_commands_name_scripts_options_and_files_that_exist(page, script, argume
 
 def test_there_are_commands():
     assert len(COMMANDS) > 25 and len({page for page, *_ in COMMANDS}) > 5
+
+
+def test_links_of_the_site_to_the_repository_exist():
+    """Sphinx knows the pages of the site, but not the files that they become links to"""
+    conf, found = runpy.run_path(str(ROOT / "docs" / "conf.py")), set()
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        source = [page.read_text()]
+        conf["link_files"](None, str(page.relative_to(ROOT / "docs").with_suffix("")), source)
+        found |= set(re.findall(rf"\]\({re.escape(conf['REPOSITORY'])}/blob/main/([^)#]+)", source[0]))
+    assert {"hyperparams/dspg.yml", "benchmarks/README.md"} <= found
+    assert [name for name in sorted(found) if not (ROOT / name).exists()] == []

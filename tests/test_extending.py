@@ -10,8 +10,9 @@ from torch import nn
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.critics import MultiActionCritic
-from sb3_maxent.common.distributions import Categorical
+from sb3_maxent.common.distributions import Categorical, SquashedGaussian
 from sb3_maxent.common.q_network import QNetwork
+from sb3_maxent.dspg.actors import Actor
 from sb3_maxent.dspg.policies import DiscreteActor, DSPGPolicy, HybridActor
 from sb3_maxent.envs import FlattenAction
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
@@ -218,3 +219,38 @@ def test_a_hybrid_distribution_of_ones_own():
             distribution = model.actor.action_distribution(th.ones(1, 1))
             forces[policy] = distribution.means.std(dim=1).item()
     assert forces[IndependentPolicy] < 1e-6 < 0.01 < forces[DSPGPolicy]
+
+
+# --- a distribution whose samples carry a gradient -----------------------------------------------------------------------
+
+
+class Attached(SquashedGaussian):
+    """As a user may write it: the samples are not detached"""
+
+    def sample(self, noise):
+        return self.mean.unsqueeze(1) + self.log_std.exp().unsqueeze(1) * noise
+
+
+class AttachedActor(Actor):
+    def action_distribution(self, obs):
+        return Attached(*self.get_action_dist_params(obs)[:2])
+
+
+class AttachedPolicy(DSPGPolicy):
+    actor_class = AttachedActor
+
+
+def test_gradient_of_samples_does_not_reach_the_actor():
+    gradients, obs = [], th.randn(5, 3)
+    for policy in ("MlpPolicy", AttachedPolicy):
+        actor = DSPG(policy, "Pendulum-v1", **SMALL).actor
+        th.manual_seed(2)
+        noise = actor.draw_noise(5, 4)
+        actor.action_samples(obs, noise).log_prob.square().sum().backward()
+        gradients.append(actor.mu.weight.grad)
+    assert th.allclose(*gradients, rtol=1e-3, atol=1e-4) and gradients[0].abs().sum() > 0
+    # The control: without the package's help it is another gradient
+    distribution = actor.action_distribution(obs)
+    actor.zero_grad()
+    distribution.log_prob(distribution.sample(noise)).square().sum().backward()
+    assert not th.allclose(actor.mu.weight.grad, gradients[0], rtol=0.1)
