@@ -2,14 +2,15 @@
 Runs of the exploration and pretraining experiments of the Soft Q-learning paper, with SB3's DDPG and SAC beside it.
 
     python -m benchmarks.experiments softqlearning PointTwoPassages-v0 --seed 1 --steps 100000
+    python -m benchmarks.experiments softqlearning PointArena-v0 --seed 1 --ent-coef 10
     python -m benchmarks.experiments softqlearning AntNarrowHallway-v0 --seed 1 --start-from ant.zip
 
 writes ``benchmarks/results/experiments/ENV/NAME_SEED.json``: the best of what the task measures so far (``max_x`` of the
 swimmer, ``min_distance`` of a maze with a goal), and the return of the last episodes. A run that was killed goes on from its
 last exact checkpoint with the same command. ``examples/4_experiments.py`` draws the figures.
 
-The networks, learning rates and batch size are the same for all algorithms. The temperature of Soft Q-learning and the noise
-of DDPG are those of the paper. SAC learns its temperature.
+The networks, learning rates and batch size are the same for all algorithms. The temperature of Soft Q-learning, unless
+``--ent-coef`` gives another one, and the noise of DDPG are those of the paper. SAC learns its temperature.
 """
 
 import argparse
@@ -75,7 +76,9 @@ class Recorder(BaseCallback):
         return True
 
 
-def make_model(algorithm: str, env: VecEnv, seed: int, start_from: str | None) -> OffPolicyAlgorithm:
+def make_model(
+    algorithm: str, env: VecEnv, seed: int, start_from: str | None, ent_coef: float | None = None
+) -> OffPolicyAlgorithm:
     """
     A new model.
 
@@ -83,11 +86,13 @@ def make_model(algorithm: str, env: VecEnv, seed: int, start_from: str | None) -
     :param env: Environment
     :param seed: Seed
     :param start_from: File of a pretrained model, ``None`` to start from scratch
+    :param ent_coef: Temperature of Soft Q-learning, ``None`` for that of the paper
     :return: The model
     """
     arguments: dict[str, Any] = {**SHARED, "seed": seed, "policy_kwargs": {"net_arch": [128, 128]}}
     if algorithm == "softqlearning":
-        model = SoftQLearning("MlpPolicy", env, **{**arguments, **SOFT, **(FINE_TUNING if start_from else {})})
+        arguments |= SOFT | (FINE_TUNING if start_from else {}) | ({} if ent_coef is None else {"ent_coef": ent_coef})
+        model = SoftQLearning("MlpPolicy", env, **arguments)
         return model.start_from(start_from) if start_from else model
     if algorithm == "ddpg":
         n_components = env.action_space.shape[0]  # type: ignore[index]
@@ -100,7 +105,15 @@ def make_model(algorithm: str, env: VecEnv, seed: int, start_from: str | None) -
     return model
 
 
-def run(algorithm: str, env_id: str, seed: int, steps: int, start_from: str | None = None, every: int = 1000) -> Path:
+def run(
+    algorithm: str,
+    env_id: str,
+    seed: int,
+    steps: int,
+    start_from: str | None = None,
+    ent_coef: float | None = None,
+    every: int = 1000,
+) -> Path:
     """
     Make a run, or go on with it.
 
@@ -109,14 +122,15 @@ def run(algorithm: str, env_id: str, seed: int, steps: int, start_from: str | No
     :param seed: Seed
     :param steps: Number of environment steps
     :param start_from: File of a pretrained model, ``None`` to start from scratch
+    :param ent_coef: Temperature of Soft Q-learning, ``None`` for that of the paper; with one the result's name has it, too
     :param every: Steps between two entries
     :return: The file with the result
     """
-    name = f"{algorithm}-pretrained" if start_from else algorithm
+    name = algorithm + ("-pretrained" if start_from else "") + ("" if ent_coef is None else f"-{ent_coef:g}")
     folder, result = LOGS / env_id / f"{name}_{seed}", RESULTS / env_id / f"{name}_{seed}.json"
     env = make_vec_env(env_id, 1, seed=seed)
     if latest_checkpoint(folder) is None:
-        model = make_model(algorithm, env, seed, start_from)
+        model = make_model(algorithm, env, seed, start_from, ent_coef)
     else:
         model = load_checkpoint(ALGORITHMS[algorithm], folder, env)
     callbacks: list[BaseCallback] = [Recorder(every), ExactCheckpointCallback(10 * every, folder)]
@@ -137,5 +151,6 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--start-from")
+    parser.add_argument("--ent-coef", type=float)
     given = parser.parse_args()
-    print(run(given.algorithm, given.env, given.seed, given.steps, given.start_from))
+    print(run(given.algorithm, given.env, given.seed, given.steps, given.start_from, given.ent_coef))
