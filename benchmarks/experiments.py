@@ -92,8 +92,8 @@ def make_model(
     arguments: dict[str, Any] = {**SHARED, "seed": seed, "policy_kwargs": {"net_arch": [128, 128]}}
     if algorithm == "softqlearning":
         arguments |= SOFT | (FINE_TUNING if start_from else {}) | ({} if ent_coef is None else {"ent_coef": ent_coef})
-        model = SoftQLearning("MlpPolicy", env, **arguments)
-        return model.start_from(start_from) if start_from else model
+        soft = SoftQLearning("MlpPolicy", env, **arguments)
+        return soft.start_from(start_from) if start_from else soft
     if algorithm == "ddpg":
         n_components = env.action_space.shape[0]  # type: ignore[index]
         noise = OrnsteinUhlenbeckActionNoise(np.zeros(n_components), 0.3 * np.ones(n_components), theta=0.15)
