@@ -7,8 +7,8 @@ Figures of the exploration and pretraining experiments of the Soft Q-learning pa
     python examples/4_experiments.py traces PointArena-v0 logs/experiments/PointArena-v0/softqlearning_1/final.zip
 
 ``best``: the largest forward distance, or the smallest distance to the goal with the threshold, over training. ``returns``:
-learning curves, for instance pretrained against from scratch. ``traces``: paths of a policy seen from above, and how far its
-directions spread. Each draws a PNG in the working directory.
+learning curves, for instance pretrained against from scratch. ``traces``: paths of one or several policies from above, and
+how far their directions spread. Each draws a PNG in the working directory.
 """
 
 import json
@@ -104,37 +104,39 @@ def spread(paths: list[np.ndarray]) -> tuple[float, float]:
     ways = np.array([path[-1] - path[0] for path in paths])
     angles = np.arctan2(ways[:, 1], ways[:, 0])
     shares = np.histogram(angles, N_BINS, (-np.pi, np.pi))[0] / len(angles)
-    entropy = -sum(share * np.log(share) for share in shares if share > 0)
+    entropy = sum(-share * np.log(share) for share in shares if share > 0) + 0.0
     return float(np.abs(np.exp(1j * angles).mean())), float(entropy)
 
 
-def draw_traces(paths: list[np.ndarray], title: str = "") -> Figure:
+def draw_traces(paths: dict[str, list[np.ndarray]]) -> Figure:
     """
     Paths seen from above.
 
-    :param paths: Positions, shape (steps, 2) each
-    :param title: What they are of
-    :return: The figure
+    :param paths: Positions, shape (steps, 2) each, of several models by name
+    :return: The figure, with a panel for each model
     """
-    figure = Figure(figsize=(4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for path in paths:
-        axes.plot(*path.T, linewidth=0.7)
-    resultant, entropy = spread(paths)
-    axes.set(title=f"{title}\nmean direction {resultant:.2f}, entropy {entropy:.2f}", xlabel="x", ylabel="y", aspect="equal")
+    figure = Figure(figsize=(3.2 * len(paths), 3.6), layout="constrained")
+    for axes, (name, traces) in zip(figure.subplots(1, len(paths), squeeze=False)[0], paths.items(), strict=True):
+        for path in traces:
+            axes.plot(*path.T, linewidth=0.7)
+        resultant, entropy = spread(traces)
+        axes.set_title(f"{name}\nmean direction {resultant:.2f}, entropy {entropy:.2f}", fontsize="medium")
+        axes.set(xlabel="x", ylabel="y")
+        axes.set_aspect("equal", adjustable="datalim")
     return figure
 
 
-def main(kind: str, env_id: str, model: str = "") -> None:
+def main(kind: str, env_id: str, *files: str) -> None:
     """
     Draw a figure.
 
     :param kind: ``"best"``, ``"returns"`` or ``"traces"``
     :param env_id: Environment ID
-    :param model: File of a model, for ``"traces"``
+    :param files: Files of models, for ``"traces"``
     """
     if kind == "traces":
-        figure = draw_traces(rollouts(SoftQLearning.load(model), env_id, 50), env_id)
+        models = [SoftQLearning.load(file) for file in files]
+        figure = draw_traces({f"temperature {model.ent_coef}": rollouts(model, env_id, 50) for model in models})
     elif kind == "best":
         label = "largest forward distance" if "Swimmer" in env_id else "smallest distance to the goal"
         figure = draw_curves(read_results(env_id), "best", f"{label} so far")

@@ -56,7 +56,10 @@ def test_spread_of_directions():
     resultant, entropy = example["spread"](around)
     assert resultant == pytest.approx(0, abs=1e-9) and entropy == pytest.approx(np.log(12))
     assert example["spread"](around[:1] * 5) == pytest.approx((1, 0))
-    assert example["draw_traces"](around[:3]).axes
+    assert [axes.get_title().split("\n")[0] for axes in example["draw_traces"]({"a": around[:3], "b": around}).axes] == [
+        "a",
+        "b",
+    ]
 
 
 def test_a_pretrained_policy_ends_deterministic(small):
