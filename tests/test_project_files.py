@@ -107,6 +107,18 @@ def test_results_of_the_readme_are_those_of_the_files(label, algorithm):
             assert {number for number in numbers.split(", ") if number} == found[steps], (task, steps)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/networks.md"])
+def test_mean_of_the_tasks_is_that_of_the_table(page):
+    text, means = (ROOT / page).read_text(), []
+    normalization = yaml.safe_load((ROOT / "benchmarks" / "published.yml").read_text())["normalization"]
+    *_, row = re.findall(r"^\| DSPG \| (.*) \|$", text, re.MULTILINE)
+    cells = row.replace("\\*", "").replace("\\|", "/").split(" | ")
+    for cell, (random, td3) in zip(cells, (normalization[task] for task in TASKS), strict=True):
+        returns = [float(number) for number in cell.split(" / ")[1].split(", ")]
+        means.append((sum(returns) / len(returns) - random) / (td3 - random))
+    assert f"published TD3, is {sum(means) / len(means):.2f}." in text
+
+
 def test_times_of_the_pages_are_those_of_the_table():
     rows = csv.DictReader((ROOT / "benchmarks" / "results" / "speed-amd-epyc.csv").open())
     ratios = {(row["name"], row["samples"]): row["ratio"] for row in rows if row["width"] == "256"}
