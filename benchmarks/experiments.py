@@ -88,7 +88,10 @@ def make_model(
     :param start_from: File of a pretrained model, ``None`` to start from scratch
     :param ent_coef: Temperature of Soft Q-learning, ``None`` for that of the paper
     :return: The model
+    :raises ValueError: If another algorithm is given a temperature
     """
+    if ent_coef is not None and algorithm != "softqlearning":
+        raise ValueError(f"ent_coef={ent_coef} is a temperature of softqlearning, and {algorithm} has its own rule")
     arguments: dict[str, Any] = {**SHARED, "seed": seed, "policy_kwargs": {"net_arch": [128, 128]}}
     if algorithm == "softqlearning":
         arguments |= SOFT | (FINE_TUNING if start_from else {}) | ({} if ent_coef is None else {"ent_coef": ent_coef})

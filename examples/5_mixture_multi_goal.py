@@ -17,6 +17,9 @@ Gaussian that has lost its weight is trained no more, and with a constant 10 thi
 import argparse
 import csv
 import sys
+from collections.abc import Iterable
+from itertools import product
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -115,6 +118,34 @@ def measure(model: DSPG) -> dict[str, float]:
     return goals | shares_of_modes(model.sample_actions(np.array(BETWEEN, np.float32), 10_000))
 
 
+def write_rows(rows: Iterable[dict[str, Any]]) -> None:
+    """
+    Write a table to the standard output, each row as soon as it is there.
+
+    :param rows: Rows, all with the same columns
+    """
+    writer = None
+    for row in rows:
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, list(row))
+            writer.writeheader()
+        writer.writerow({name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()})
+        sys.stdout.flush()
+
+
+def train_and_measure(n_components: int, seed: int, temperature: str) -> dict[str, Any]:
+    """
+    Train a model and look at it.
+
+    :param n_components: Number of Gaussians
+    :param seed: Seed
+    :param temperature: Entropy coefficient, a number or a schedule
+    :return: A row of the table
+    """
+    model = make_model(n_components, seed, temperature).learn(N_STEPS)
+    return {"components": n_components, "seed": seed, "temperature": temperature, "steps": N_STEPS} | measure(model)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -123,17 +154,8 @@ def main() -> None:
     parser.add_argument("--temperature", default="log_45_10_0.85")
     arguments = parser.parse_args()
     th.set_num_threads(1)
-    writer = None
-    for seed in arguments.seeds:
-        for n_components in arguments.components:
-            model = make_model(n_components, seed, arguments.temperature).learn(N_STEPS)
-            row = {"components": n_components, "seed": seed, "temperature": arguments.temperature, "steps": N_STEPS}
-            row |= measure(model)
-            if writer is None:
-                writer = csv.DictWriter(sys.stdout, list(row))
-                writer.writeheader()
-            writer.writerow({name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()})
-            sys.stdout.flush()
+    runs = product(arguments.seeds, arguments.components)
+    write_rows(train_and_measure(n_components, seed, arguments.temperature) for seed, n_components in runs)
 
 
 if __name__ == "__main__":

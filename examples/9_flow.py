@@ -10,10 +10,9 @@ amount that depends on the state and on the other half, so that its inverse, and
 """
 
 import argparse
-import csv
 import runpy
-import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +112,21 @@ def make_model(head: str, seed: int, temperature: str) -> DSPG:
     )
 
 
+def train_and_measure(head: str, seed: int, temperature: str, steps: int) -> dict[str, Any]:
+    """
+    Train a model and look at it.
+
+    :param head: As for :func:`make_model`
+    :param seed: Seed
+    :param temperature: Entropy coefficient, a number or a schedule
+    :param steps: Number of steps
+    :return: A row of the table
+    """
+    model, begin = make_model(head, seed, temperature), time.process_time()
+    model.learn(steps)
+    return {"head": head, "seed": seed, "steps": steps, "seconds": time.process_time() - begin} | EXAMPLE_5["measure"](model)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -121,18 +135,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=EXAMPLE_5["N_STEPS"])
     arguments = parser.parse_args()
     th.set_num_threads(1)
-    writer = None
-    for seed in arguments.seeds:
-        for head in arguments.heads:
-            model, begin = make_model(head, seed, arguments.temperature), time.process_time()
-            model.learn(arguments.steps)
-            row = {"head": head, "seed": seed, "steps": arguments.steps, "seconds": time.process_time() - begin}
-            row |= EXAMPLE_5["measure"](model)
-            if writer is None:
-                writer = csv.DictWriter(sys.stdout, list(row))
-                writer.writeheader()
-            writer.writerow({name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()})
-            sys.stdout.flush()
+    runs = product(arguments.seeds, arguments.heads)
+    EXAMPLE_5["write_rows"](train_and_measure(head, seed, arguments.temperature, arguments.steps) for seed, head in runs)
 
 
 if __name__ == "__main__":

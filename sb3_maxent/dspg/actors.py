@@ -98,7 +98,7 @@ class DistributionActor(SampledActor):
         """
         distribution = self.action_distribution(obs)
         samples, weights = distribution.support(noise)
-        # The score is taken at fixed samples. With a gradient of their own it would be another gradient, without an error
+        # The score-function gradient holds the samples fixed. A gradient through them would make it wrong without an error
         samples = samples.detach()
         return ActionSamples(store(distribution.actions(samples)), distribution.log_prob(samples), weights)
 

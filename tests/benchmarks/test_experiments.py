@@ -56,10 +56,13 @@ def test_spread_of_directions():
     resultant, entropy = example["spread"](around)
     assert resultant == pytest.approx(0, abs=1e-9) and entropy == pytest.approx(np.log(12))
     assert example["spread"](around[:1] * 5) == pytest.approx((1, 0))
-    assert [axes.get_title().split("\n")[0] for axes in example["draw_traces"]({"a": around[:3], "b": around}).axes] == [
-        "a",
-        "b",
-    ]
+    panels = example["draw_traces"]({"a": around[:3], "b": around}).axes
+    assert [axes.get_title().split("\n")[0] for axes in panels] == ["a", "b"]
+
+
+def test_a_temperature_is_refused_where_it_has_no_effect(small):
+    with pytest.raises(ValueError, match=r"ent_coef=10.0 .* sac has its own"):
+        experiments.run("sac", TASK, seed=1, steps=20, ent_coef=10.0)
 
 
 def test_a_pretrained_policy_ends_deterministic(small):
