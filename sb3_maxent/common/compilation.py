@@ -10,6 +10,8 @@ from inspect import signature
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from torch import nn
 
 # Otherwise all models of a process share a limit of eight graphs per method; the argument is new in PyTorch 2.13
 ISOLATED: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in signature(th.compile).parameters else {}
@@ -27,22 +29,37 @@ class CompiledMethod:
     Where it cannot be compiled, for instance without a C++ compiler or because PyTorch has changed, it warns once and calls
     the method as it is from then on.
 
+    To look at every attribute of every layer takes a twentieth of an update's time, so a call does not notice those that have
+    changed; :meth:`notice_changes` does. Parameters, their values, and which of them are trained may change at any time.
+
     :param method: Method without effects but on the buffers of networks, as those of batch normalisation
+    :param network: All networks that it reads
     """
 
-    def __init__(self, method: Callable[..., Any]):
-        self.method = method
+    def __init__(self, method: Callable[..., Any], network: nn.Module):
+        self.method, self.network = method, network
         self.compiled: Callable[..., Any] | None = None
+        self._compile()
+
+    def _compile(self) -> None:
         self.has_run = False
+        self.layers = describe_layers(self.network)
         try:
             # Here, because the compiler takes a second to import
-            from sb3_maxent.common.operators import compile_gradient_at_once, inductor_options
+            from sb3_maxent.common.operators import compile_gradient_at_once, compiler_options
 
             self.context = compile_gradient_at_once
+            # Where models share their graphs, guards tell whose layers they are
+            options = compiler_options(guard_layers=not ISOLATED)
             # One graph per shape: an update has one, and a loop of known length is faster
-            self.compiled = th.compile(method, dynamic=False, options=inductor_options(), **ISOLATED)
+            self.compiled = th.compile(self.method, dynamic=False, options=options, **ISOLATED)
         except Exception as error:  # of a version of PyTorch without a name that is not public
             self._stay_eager(error)
+
+    def notice_changes(self) -> None:
+        """Compile again if layers have changed, for instance because one has another activation function now"""
+        if self.compiled is not None and describe_layers(self.network) != self.layers:
+            self._compile()
 
     def __call__(self, *args: Any) -> Any:
         """
@@ -68,9 +85,21 @@ class CompiledMethod:
         self.compiled = None
         warnings.warn(f"compile=True has no effect, the update could not be compiled: {type(error).__name__}: {error}")
 
-    def __reduce__(self) -> tuple[type["CompiledMethod"], tuple[Callable[..., Any]]]:
+    def __reduce__(self) -> tuple[type["CompiledMethod"], tuple[Callable[..., Any], nn.Module]]:
         # What is compiled belongs to a process, and to the networks of this model: a copy compiles its own
-        return CompiledMethod, (self.method,)
+        return CompiledMethod, (self.method, self.network)
+
+
+def describe_layers(network: nn.Module) -> str:
+    """
+    What a compiled update assumes of the layers: their kinds, what they print of their arguments, and their numbers of hooks.
+
+    :param network: Network
+    :return: A description
+    """
+    names = ("_forward_hooks", "_forward_pre_hooks")
+    n_hooks = [len(getattr(layer, name, ())) for layer in network.modules() for name in names]
+    return f"{network} {n_hooks}"
 
 
 def reason_to_stay_eager(total_timesteps: int, device: th.device) -> str | None:
@@ -95,22 +124,22 @@ def reason_to_stay_eager(total_timesteps: int, device: th.device) -> str | None:
 
 
 def compile_automatically(
-    method: Callable[..., Any], current: Callable[..., Any], total_timesteps: int, device: th.device
+    method: Callable[..., Any], current: Callable[..., Any], policy: BasePolicy, total_timesteps: int
 ) -> tuple[Callable[..., Any], str]:
     """
     Compile a method for the run that starts, if it pays.
 
     :param method: The method
     :param current: The method, or what was compiled of it for an earlier run
+    :param policy: The policy, which has all networks that the method reads
     :param total_timesteps: Environment steps of the run
-    :param device: Device of the networks
     :return: The method, compiled or not, and the decision in words for the log
     """
-    reason = reason_to_stay_eager(total_timesteps, device)
+    reason = reason_to_stay_eager(total_timesteps, policy.device)
     decision = "compile='auto': updates are " + (f"not compiled, {reason}" if reason else "compiled")
     if isinstance(current, CompiledMethod) == (reason is None):
         return current, decision
-    return (method if reason else CompiledMethod(method)), decision
+    return (method if reason else CompiledMethod(method, policy)), decision
 
 
 def store(tensor: th.Tensor) -> th.Tensor:

@@ -18,7 +18,7 @@ from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.schedules import make_schedule
 from sb3_maxent.common.tempered_algorithm import TemperedAlgorithm
 from sb3_maxent.common.types import ActionSamples, Losses, ReplayData, UpdateNoise
-from sb3_maxent.common.updates import TargetUpdate, gradient_step, gradients_of, optimized
+from sb3_maxent.common.updates import TargetUpdate, gradient_step, gradients_of, trained
 from sb3_maxent.functional import td_target
 
 
@@ -76,7 +76,8 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             raise ValueError(f"batch_size={self.batch_size}: batch normalisation needs two states, or batch_norm=False")
         self._create_aliases()
         keep_freed_memory()
-        self._loss_function = CompiledMethod(self._gradients) if self.compile in (True, 1) else self._gradients
+        method = self._gradients
+        self._loss_function = CompiledMethod(method, self.policy) if self.compile in (True, 1) else method
 
     def _check_hyperparameters(self) -> None:
         """
@@ -107,9 +108,11 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         if self.compile == "auto":
             before = self._loss_function
             # Of all calls that continue the run: a resumed model decides as it did at first
-            self._loss_function, decision = compile_automatically(self._gradients, before, self._total_timesteps, self.device)
+            self._loss_function, decision = compile_automatically(self._gradients, before, self.policy, self._total_timesteps)
             if self.num_timesteps == 0 or self._loss_function is not before:
                 self.logger.info(decision)
+        if isinstance(self._loss_function, CompiledMethod):
+            self._loss_function.notice_changes()
         return setup
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
@@ -157,7 +160,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         """
         ent_coef = self.temperature.value
         networks = [self.critic, self.actor] if update_actor and self.actor.optimizer is not None else [self.critic]
-        parameters = [parameter for network in networks for parameter in optimized(network.optimizer)]
+        parameters = [parameter for network in networks for parameter in trained(network.optimizer)]
         losses, gradients = self._loss_function(replay_data, noise, ent_coef, update_actor, parameters)
         metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": losses.critic, "q_mean": losses.q_mean}
         metrics.update(self._update_networks(losses, gradients))
@@ -173,7 +176,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         """
         The losses (:meth:`_losses`) and their gradients. This is what ``compile=True`` compiles: it moves no parameter.
 
-        :param parameters: Parameters of the critic's optimizer and, to update the actor, of the actor's
+        :param parameters: Parameters of the critic's optimizer and, to update the actor, of the actor's, but for frozen ones
         :return: Losses without gradient, and the gradient of each parameter
         """
         losses = self._losses(replay_data, noise, ent_coef, update_actor)
@@ -208,7 +211,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         return Losses(loss, output.predictions[0].detach().mean(), actor_loss, log_prob)
 
     def _update_networks(self, losses: Losses, gradients: list[th.Tensor | None]) -> dict[str, th.Tensor]:
-        n_critic = len(optimized(self.critic.optimizer))
+        n_critic = len(trained(self.critic.optimizer))
         metrics = {"critic_grad_norm": gradient_step(self.critic.optimizer, gradients[:n_critic])}
         self.critic.after_step()
         if losses.actor is not None:

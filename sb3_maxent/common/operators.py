@@ -25,8 +25,15 @@ ONEDNN_LINEAR = th.ops.mkldnn._linear_pointwise if ONEDNN else None
 MIN_MULTIPLICATIONS = 2**22
 # Inductor stores what many later operations read or what took many to compute: here a hidden layer of all samples
 THRESHOLDS = ("realize_opcount_threshold", "realize_acc_reads_threshold", "realize_reads_threshold")
-# What makes the gradient a part of the graph (new in PyTorch 2.13), and what compiles it in time where it is one of its own
-GRADIENT_SETTINGS = ((dynamo_config, "trace_autograd_ops"), (functorch_config, "force_non_lazy_backward_lowering"))
+# What makes the gradient a part of the graph (new in PyTorch 2.13), and what compiles it in time where it is one of its own.
+# Made once, because each update enters them
+GRADIENT_SETTINGS = [
+    config.patch({name: True})
+    for config, name in ((dynamo_config, "trace_autograd_ops"), (functorch_config, "force_non_lazy_backward_lowering"))
+    if hasattr(config, name)
+]
+# Does not look at each layer again before each update, see ``CompiledMethod``: it would take a twentieth of the update's time
+GUARD_FILTER = getattr(th.compiler, "skip_guard_on_all_nn_modules_unsafe", None)
 LIBRARY = th.library.Library("sb3_maxent", "FRAGMENT")
 
 LIBRARY.define("linear(Tensor input, Tensor weight, Tensor? bias) -> Tensor")
@@ -129,13 +136,15 @@ class OperatorPass(CustomGraphPass):
         return get_hash_for_files((__file__,))
 
 
-def inductor_options() -> dict[str, Any]:
+def compiler_options(guard_layers: bool) -> dict[str, Any]:
     """
     Options of ``torch.compile``.
 
+    :param guard_layers: Whether a call must notice that attributes of layers have changed since the last one
     :return: Options by name
     """
-    return {**dict.fromkeys(THRESHOLDS, 10_000), "post_grad_custom_post_pass": OperatorPass()}
+    options = {**dict.fromkeys(THRESHOLDS, 10_000), "post_grad_custom_post_pass": OperatorPass()}
+    return options if guard_layers or GUARD_FILTER is None else {**options, "guard_filter_fn": GUARD_FILTER}
 
 
 @contextmanager
@@ -144,10 +153,9 @@ def compile_gradient_at_once() -> Iterator[None]:
     Let the compiler compile the gradient together with the function. Otherwise it does so at the first ``backward``, which
     another thread may disturb.
 
-    :return: Context in which to call the compiled function
+    :return: Context in which to call the compiled function, by one thread at a time
     """
     with ExitStack() as stack:
-        for config, name in GRADIENT_SETTINGS:
-            if hasattr(config, name):
-                stack.enter_context(config.patch({name: True}))
+        for setting in GRADIENT_SETTINGS:
+            stack.enter_context(setting)
         yield

@@ -15,19 +15,26 @@ def optimized(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
+def trained(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
+    """
+    Parameters of an optimizer that are not frozen.
+
+    :param optimizer: Optimizer
+    :return: Those of its parameters that need a gradient
+    """
+    return [parameter for parameter in optimized(optimizer) if parameter.requires_grad]
+
+
 def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> list[th.Tensor | None]:
     """
     Differentiate a loss. Compiled, this belongs to the graph of the loss, which ``backward`` does not.
 
     :param loss: Loss, a scalar
-    :param parameters: Parameters
-    :return: Gradient of each, in its layout; ``None`` for one that is frozen or that the loss does not depend on
+    :param parameters: Parameters that are not frozen
+    :return: Gradient of each, in its layout; ``None`` for one that the loss does not depend on
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    computed = list(th.autograd.grad(loss, trained, allow_unused=True))
     gradients: list[th.Tensor | None] = []
-    for parameter in parameters:
-        gradient = computed.pop(0) if parameter.requires_grad else None
+    for parameter, gradient in zip(parameters, th.autograd.grad(loss, parameters, allow_unused=True), strict=True):
         if gradient is not None and gradient.stride() != parameter.stride():
             # A fused optimizer walks through the memory of both
             gradient = th.empty_like(parameter).copy_(gradient)
@@ -42,13 +49,14 @@ def gradient_step(
     Clip the gradients and step the optimizer.
 
     :param optimizer: Optimizer
-    :param gradients: Gradients of its parameters, see :func:`gradients_of`
+    :param gradients: Gradients of its parameters that are not frozen, see :func:`gradients_of`
     :param max_grad_norm: Largest norm of the gradient over all parameters, ``None`` not to clip
     :return: Norm before the clip, a scalar
     """
-    parameters = optimized(optimizer)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+    parameters, remaining = optimized(optimizer), list(reversed(gradients))
+    for parameter in parameters:
+        # Without a gradient the optimizer leaves it as it is
+        parameter.grad = remaining.pop() if parameter.requires_grad else None
     norm = th.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
     if max_grad_norm is not None:
         th.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)

@@ -2,7 +2,7 @@ import pytest
 import torch as th
 from torch import nn
 
-from sb3_maxent.common.updates import TargetUpdate, gradient_step, gradients_of
+from sb3_maxent.common.updates import TargetUpdate, gradient_step, gradients_of, trained
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.25, 1.0])
@@ -41,9 +41,10 @@ def test_statistics_are_averaged():
 def test_gradients_of_used_unused_and_frozen_parameters():
     used, unused, frozen = (nn.Parameter(th.randn(2, 3)) for _ in range(3))
     frozen.requires_grad_(False)
-    gradients = gradients_of((used.square() * frozen).sum(), [frozen, used, unused])
-    assert gradients[0] is None and gradients[2] is None
-    assert th.allclose(gradients[1], 2 * used * frozen)
+    parameters = trained(th.optim.SGD([frozen, used, unused], lr=1.0))
+    assert [id(parameter) for parameter in parameters] == [id(used), id(unused)]
+    gradients = gradients_of((used.square() * frozen).sum(), parameters)
+    assert th.allclose(gradients[0], 2 * used * frozen) and gradients[1] is None
 
 
 def test_a_gradient_has_the_layout_of_its_parameter():
@@ -57,10 +58,12 @@ def test_a_gradient_has_the_layout_of_its_parameter():
 
 @pytest.mark.parametrize("max_norm", [None, 1.0, 100.0])
 def test_gradient_step(max_norm):
-    parameters = [nn.Parameter(th.zeros(1)) for _ in range(3)]
+    parameters = [nn.Parameter(th.zeros(1)) for _ in range(4)]
     optimizer = th.optim.SGD(parameters, lr=1.0)
-    parameters[2].grad = th.ones(1)  # of an earlier step
+    for parameter in parameters:
+        parameter.grad = th.ones(1)  # of an earlier step
+    parameters[1].requires_grad_(False)
     norm = gradient_step(optimizer, [th.tensor([3.0]), th.tensor([-4.0]), None], max_norm)
     scale = 1.0 if max_norm is None else min(1.0, max_norm / 5)
     assert norm.item() == 5.0
-    assert th.cat(parameters).tolist() == pytest.approx([-3 * scale, 4 * scale, 0.0], abs=1e-5)
+    assert th.cat(parameters).tolist() == pytest.approx([-3 * scale, 0.0, 4 * scale, 0.0], abs=1e-5)
