@@ -59,6 +59,14 @@ def test_gradient_isolation(baseline, share):
     assert changed(model, lambda: model._update(replay_data, noise)) == by_critic | by_actor
 
 
+@pytest.mark.parametrize("n_target_samples", [None, 4, 2])
+def test_both_losses_share_their_noise_if_they_can(n_target_samples):
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "n_target_samples": n_target_samples})
+    noise = model._draw_noise(8)
+    assert noise.next_actions.shape == (8, n_target_samples or 4, 1) and noise.actions.shape == (8, 4, 1)
+    assert (noise.next_actions is noise.actions) == (n_target_samples != 2)
+
+
 def test_the_actor_follows_the_critic_that_embedded_the_states():
     """Not one whose layers have moved since: half of it would be of another update"""
     model = DSPG("MlpPolicy", "Pendulum-v1", **TINY).learn(20)
