@@ -6,8 +6,8 @@ Runs of the exploration and pretraining experiments of the Soft Q-learning paper
     python -m benchmarks.experiments softqlearning AntNarrowHallway-v0 --seed 1 --start-from ant.zip
 
 writes ``benchmarks/results/experiments/ENV/NAME_SEED.json``: the best of what the task measures so far (``max_x`` of the
-swimmer, ``min_distance`` of a maze with a goal), and the return of the last episodes. A run that was killed goes on from its
-last exact checkpoint with the same command. ``examples/4_experiments.py`` draws the figures.
+swimmer, ``min_distance`` of a maze with a goal), its mean over the last ten episodes, and their return. A run that was killed
+goes on from its last exact checkpoint with the same command. ``examples/4_experiments.py`` draws the figures.
 
 The networks, learning rates and batch size are the same for all algorithms. The temperature of Soft Q-learning, unless
 ``--ent-coef`` gives another one, and the noise of DDPG are those of the paper. SAC learns its temperature.
@@ -37,6 +37,8 @@ ALGORITHMS: dict[str, type[OffPolicyAlgorithm]] = {"softqlearning": SoftQLearnin
 SHARED = {"learning_rate": 3e-4, "batch_size": 128, "buffer_size": 500_000, "learning_starts": 1000, "device": "cpu"}
 # What a task measures, and which of two values is better
 MEASURES = {"max_x": max, "min_distance": min}
+# Of the mean over the last ones
+N_EPISODES = 10
 SOFT = {"compile": True, "ent_coef": 0.1}
 # After a pretrained model: temperature and noise fall in a tenth of the run
 FINE_TUNING = {"ent_coef": "log_0.1_0.001_0.1", "noise_set_size": "lin_32_1_0.1"}
@@ -55,20 +57,22 @@ class Recorder(BaseCallback):
 
     def _on_training_start(self) -> None:
         if not hasattr(self.model, "history"):
-            self.model.history = {"timesteps": [], "best": [], "return": []}  # type: ignore[attr-defined]
-            self.model.best = None  # type: ignore[attr-defined]
+            self.model.history = {"timesteps": [], "best": [], "last": [], "return": []}  # type: ignore[attr-defined]
+            self.model.best, self.model.ends = None, []  # type: ignore[attr-defined]
 
     def _on_step(self) -> bool:
         model: Any = self.model
-        for info in self.locals["infos"]:
+        for info, done in zip(self.locals["infos"], self.locals["dones"], strict=True):
             for name, better in MEASURES.items():
                 if name in info:
                     model.best = float(info[name]) if model.best is None else float(better(model.best, info[name]))
+                    model.ends = [*model.ends, float(info[name])][-N_EPISODES:] if done else model.ends
         if self.num_timesteps % self.every == 0:
-            returns = [episode["r"] for episode in model.ep_info_buffer][-10:]
+            returns = [episode["r"] for episode in model.ep_info_buffer][-N_EPISODES:]
             entry = {
                 "timesteps": self.num_timesteps,
                 "best": model.best,
+                "last": float(np.mean(model.ends)) if model.ends else None,
                 "return": float(np.mean(returns)) if returns else None,
             }
             for name, value in entry.items():
@@ -140,7 +144,8 @@ def run(
     model.learn(steps - model.num_timesteps, callback=callbacks, reset_num_timesteps=model.num_timesteps == 0)
     model.save(folder / "final")
     task: Any = gym.make(env_id).unwrapped
-    described = {"name": name, "env": env_id, "seed": seed, "steps": steps, "threshold": getattr(task, "threshold", None)}
+    threshold = getattr(task, "threshold", getattr(task, "finish_line", None))
+    described = {"name": name, "env": env_id, "seed": seed, "steps": steps, "threshold": threshold}
     result.parent.mkdir(parents=True, exist_ok=True)
     result.write_text(json.dumps({**described, **model.history}, indent=1) + "\n")  # type: ignore[attr-defined]
     return result

@@ -6,7 +6,8 @@ Figures of the exploration and pretraining experiments of the Soft Q-learning pa
     python examples/4_experiments.py returns PointNarrowHallway-v0
     python examples/4_experiments.py traces PointArena-v0 logs/experiments/PointArena-v0/softqlearning_1/final.zip
 
-``best``: the largest forward distance, or the smallest distance to the goal with the threshold, over training. ``returns``:
+``best``: the largest forward distance, or the smallest distance to the goal, over training, and how many seeds pass the finish
+line or get nearer than the threshold: at some time, and in the mean of the last ten episodes. ``returns``:
 learning curves, for instance pretrained against from scratch. ``traces``: paths of one or several policies from above, and
 how far their directions spread. Each draws a PNG in the working directory.
 """
@@ -69,6 +70,18 @@ def draw_curves(results: dict[str, list[dict[str, Any]]], column: str, label: st
     axes.set(xlabel="steps", ylabel=label)
     axes.legend(fontsize="x-small")
     return figure
+
+
+def n_passed(seeds: list[dict[str, Any]], column: str, larger: bool) -> int:
+    """
+    How many seeds pass the threshold of their task.
+
+    :param seeds: Results
+    :param column: ``"best"`` for the best of all training, ``"last"`` for the mean of the last ten episodes
+    :param larger: Whether a larger value is a better one
+    :return: Number of seeds
+    """
+    return sum((seed[column][-1] > seed["threshold"]) == larger for seed in seeds)
 
 
 def rollouts(model: BaseAlgorithm, env_id: str, n_rollouts: int) -> list[np.ndarray]:
@@ -138,8 +151,12 @@ def main(kind: str, env_id: str, *files: str) -> None:
         models = [SoftQLearning.load(file) for file in files]
         figure = draw_traces({f"temperature {model.ent_coef}": rollouts(model, env_id, 50) for model in models})
     elif kind == "best":
-        label = "largest forward distance" if "Swimmer" in env_id else "smallest distance to the goal"
-        figure = draw_curves(read_results(env_id), "best", f"{label} so far")
+        results, larger = read_results(env_id), "Swimmer" in env_id
+        for name, seeds in results.items():
+            some_time, last = (n_passed(seeds, column, larger) for column in ("best", "last"))
+            print(f"{name}: {some_time} of {len(seeds)} seeds at some time, {last} in the last ten episodes")
+        label = "largest forward distance" if larger else "smallest distance to the goal"
+        figure = draw_curves(results, "best", f"{label} so far")
     else:
         figure = draw_curves(read_results(env_id), "return", "return")
     figure.savefig(f"{kind}_{env_id}.png", dpi=120)

@@ -31,7 +31,9 @@ def test_a_run_goes_on_where_it_ended(small):
     experiments.run("softqlearning", TASK, seed=1, steps=20, every=10)
     result = json.loads(experiments.run("softqlearning", TASK, seed=1, steps=40, every=10).read_text())
     assert result["timesteps"] == [10, 20, 30, 40] and result["best"] == sorted(result["best"])
-    assert result["env"] == TASK and result["threshold"] is None and result["name"] == "softqlearning"
+    assert result["env"] == TASK and result["threshold"] == 2.0 and result["name"] == "softqlearning"
+    # No episode has ended
+    assert result["last"] == 4 * [None]
     final = SoftQLearning.load(small / "logs" / TASK / "softqlearning_1" / "final")
     assert final.num_timesteps == 40 and final.history["best"] == result["best"]
 
@@ -47,6 +49,14 @@ def test_figures(small):
     example["draw_curves"](results, "best", "largest forward distance").savefig(small / "best.png")
     with pytest.raises(ValueError, match="no results of other"):
         example["read_results"]("other", small / "results")
+
+
+def test_the_last_episodes_and_the_threshold(small):
+    result = json.loads(experiments.run("ddpg", TASK, seed=1, steps=1020, every=510).read_text())
+    assert result["last"][0] <= result["best"][0] and len(result["last"]) == 2
+    n_passed = runpy.run_path(str(EXAMPLE))["n_passed"]
+    seeds = [{"threshold": 2.0, "last": [5.0, last]} for last in (0.5, 2.5, 1.0)]
+    assert n_passed(seeds, "last", larger=True) == 1 and n_passed(seeds, "last", larger=False) == 2
 
 
 def test_spread_of_directions():
