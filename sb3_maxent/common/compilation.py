@@ -123,23 +123,28 @@ def reason_to_stay_eager(total_timesteps: int, device: th.device) -> str | None:
     return None
 
 
-def compile_automatically(
-    method: Callable[..., Any], current: Callable[..., Any], policy: BasePolicy, total_timesteps: int
+def function_for_run(
+    method: Callable[..., Any], current: Callable[..., Any], policy: BasePolicy, compile: bool | str, total_timesteps: int
 ) -> tuple[Callable[..., Any], str]:
     """
-    Compile a method for the run that starts, if it pays.
+    What the run that starts calls: the method, or what is compiled of it.
 
     :param method: The method
     :param current: The method, or what was compiled of it for an earlier run
     :param policy: The policy, which has all networks that the method reads
-    :param total_timesteps: Environment steps of the run
-    :return: The method, compiled or not, and the decision in words for the log
+    :param compile: With ``"auto"`` it is compiled for this run if that pays, otherwise it stays as it is
+    :param total_timesteps: Environment steps of the run, over all calls that continue it: a resumed run decides as at first
+    :return: The function, and the decision of ``"auto"`` in words for the log
     """
-    reason = reason_to_stay_eager(total_timesteps, policy.device)
-    decision = "compile='auto': updates are " + (f"not compiled, {reason}" if reason else "compiled")
-    if isinstance(current, CompiledMethod) == (reason is None):
-        return current, decision
-    return (method if reason else CompiledMethod(method, policy)), decision
+    decision = ""
+    if compile == "auto":
+        reason = reason_to_stay_eager(total_timesteps, policy.device)
+        decision = "compile='auto': updates are " + (f"not compiled, {reason}" if reason else "compiled")
+        if isinstance(current, CompiledMethod) != (reason is None):
+            current = method if reason else CompiledMethod(method, policy)
+    if isinstance(current, CompiledMethod):
+        current.notice_changes()
+    return current, decision
 
 
 def store(tensor: th.Tensor) -> th.Tensor:

@@ -224,8 +224,8 @@ class MultiActionCritic(BaseModel):
         Evaluate both pairs in one pass of each network, so that one batch normalisation fits them both.
 
         Actions of the replay buffer and of the policy have different statistics. One next action per state counts in them, as
-        many as there are actions of the replay buffer; with more than one, all are evaluated with the running statistics.
-        Target networks see the same batch, as in XQC.
+        many as there are actions of the replay buffer. Target networks see the same batch, as in XQC. Several are evaluated
+        in evaluation mode, by target networks with this batch's statistics (see ``layers.follow_each_batch``).
 
         Papers: https://arxiv.org/abs/1902.05605 (section 3.2), https://arxiv.org/abs/2509.25174
         """

@@ -42,6 +42,20 @@ class BatchNorm(nn.BatchNorm1d):
         return scale, self.bias - self.running_mean * scale  # type: ignore[operator]
 
 
+def follow_each_batch(target: nn.Module) -> None:
+    """
+    Let the statistics of evaluation mode be those of the last batch alone.
+
+    For target networks, which see each batch in training mode first. The running statistics that they are given are of the
+    critic's weights and not of their own. With these a critic diverges where its target evaluates many next actions.
+
+    :param target: Target networks
+    """
+    for layer in target.modules():
+        if isinstance(layer, BatchNorm):
+            layer.momentum = 1.0
+
+
 def make_hidden(n_inputs: int, net_arch: list[int], activation_fn: type[nn.Module], batch_norm: bool) -> list[nn.Module]:
     """
     Hidden layers.

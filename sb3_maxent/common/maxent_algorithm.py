@@ -11,7 +11,7 @@ from stable_baselines3.common.utils import update_learning_rate
 from torch import nn
 
 from sb3_maxent.common.checks import check_count, check_flag, check_max_grad_norm
-from sb3_maxent.common.compilation import CompiledMethod, compile_automatically
+from sb3_maxent.common.compilation import CompiledMethod, function_for_run
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.errors import check_finite
 from sb3_maxent.common.layers import keep_freed_memory
@@ -105,14 +105,10 @@ class MaxEntAlgorithm(TemperedAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         setup = super()._setup_learn(*args, **kwargs)
-        if self.compile == "auto":
-            before = self._loss_function
-            # Of all calls that continue the run: a resumed model decides as it did at first
-            self._loss_function, decision = compile_automatically(self._gradients, before, self.policy, self._total_timesteps)
-            if self.num_timesteps == 0 or self._loss_function is not before:
-                self.logger.info(decision)
-        if isinstance(self._loss_function, CompiledMethod):
-            self._loss_function.notice_changes()
+        before, run = self._loss_function, (self.compile, self._total_timesteps)
+        self._loss_function, decision = function_for_run(self._gradients, before, self.policy, *run)
+        if decision and (self.num_timesteps == 0 or self._loss_function is not before):
+            self.logger.info(decision)
         return setup
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:

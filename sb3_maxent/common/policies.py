@@ -15,6 +15,7 @@ from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.errors import finite
+from sb3_maxent.common.layers import follow_each_batch
 from sb3_maxent.common.masks import MASK, check_masks, has_mask
 from sb3_maxent.common.observations import batch_size_of
 from sb3_maxent.common.updates import optimized
@@ -139,6 +140,7 @@ class MaxEntPolicy(SACPolicy):
             self.critic_target = self.make_critic()
             self.critic_target.load_state_dict(self.critic.state_dict())
             self.critic_target.set_training_mode(False)
+            follow_each_batch(self.critic_target.q_networks)
         # The actor loss alone trains a shared extractor
         parameters = [
             parameter for name, parameter in self.critic.named_parameters() if not (shared and "features_extractor" in name)

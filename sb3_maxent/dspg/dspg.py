@@ -221,12 +221,10 @@ class DSPG(MaxEntAlgorithm):
     def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
         n_target_samples = self.n_target_samples or self.n_action_samples
         noise = self.actor.draw_noise(batch_size, n_target_samples)
-        if not update_actor:
-            return UpdateNoise(noise, None)
         if n_target_samples == self.n_action_samples:
             # The same noise in both losses leaves each one unbiased, and takes half the time
             return UpdateNoise(noise, noise)
-        return UpdateNoise(noise, self.actor.draw_noise(batch_size, self.n_action_samples))
+        return UpdateNoise(noise, self.actor.draw_noise(batch_size, self.n_action_samples) if update_actor else None)
 
     def _next_samples(self, next_observations: PyTorchObs, noise: th.Tensor) -> ActionSamples:
         actor = self.actor if self.actor_target is None else self.actor_target

@@ -241,12 +241,10 @@ class SoftQLearning(MaxEntAlgorithm):
     def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
         if self.actor.is_exact:
             return UpdateNoise(None, None)
-        value_noise = self.actor.draw_value_noise(batch_size, self.n_value_samples)
-        if not update_actor:
-            return UpdateNoise(value_noise, None)
-        # Particles and the centres of the next states may share their noise: what is drawn near the centres has its own
-        shared = self.n_particles == self.n_value_samples
-        return UpdateNoise(value_noise, value_noise.centres if shared else self.actor.draw_noise(batch_size, self.n_particles))
+        noise = self.actor.draw_value_noise(batch_size, self.n_value_samples)
+        # Particles may share the noise of the next states' centres: what is drawn near the centres has its own
+        shared = self.n_particles == self.n_value_samples or not update_actor
+        return UpdateNoise(noise, noise.centres if shared else self.actor.draw_noise(batch_size, self.n_particles))
 
     def _next_samples(self, next_observations: PyTorchObs, noise: Any) -> ActionSamples:
         return self.actor.value_samples(next_observations, noise, self.value_proposal)

@@ -6,6 +6,7 @@ from gymnasium import spaces
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.critics import MultiActionCritic
+from sb3_maxent.common.layers import follow_each_batch
 from sb3_maxent.common.observations import join_batches
 from sb3_maxent.common.q_network import QNetwork
 from tests.models import BOX_VARIANTS, VARIANTS, make_model
@@ -84,6 +85,25 @@ def test_further_next_actions_by_the_running_statistics():
     critic.eval()
     expected = critic.predictions([part[6:] for part in embedding], next_actions)
     assert th.allclose(output.next_predictions, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("follows", [True, False])
+@pytest.mark.parametrize("action_layer", [0, -1])
+def test_further_next_actions_by_the_statistics_of_the_batch(action_layer, follows):
+    """An action that is in the batch has the same value among further ones. The control has the running statistics"""
+    target = make_critic(action_layer=action_layer)
+    target.set_training_mode(False)
+    if follows:
+        follow_each_batch(target.q_networks)
+    n_states = 100  # the statistics of evaluation mode have the unbiased variance, which differs by 1 / 199
+    obs, next_obs = th.randn(n_states, 3), th.randn(n_states, 3) * 3 + 1
+    actions, next_actions = th.rand(n_states, 2), -th.rand(n_states, 4, 2)
+    output = make_critic(action_layer=action_layer).evaluate(target, obs, actions, next_obs, next_actions)
+    states = th.arange(n_states)
+    pairs = th.cat([obs, next_obs]), th.cat([actions, next_actions[states, states % 4]])
+    for network, predictions in zip(target.q_networks, output.next_predictions, strict=True):
+        expected, learned = written_out(network, *pairs)[n_states:], predictions[states, states % 4]
+        assert th.allclose(learned, expected, atol=0.02) == follows
 
 
 def test_every_action_of_a_discrete_space_counts_in_the_statistics():
