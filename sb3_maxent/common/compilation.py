@@ -39,6 +39,8 @@ class CompiledMethod:
     def __init__(self, method: Callable[..., Any], network: nn.Module):
         self.method, self.network = method, network
         self.compiled: Callable[..., Any] | None = None
+        # Where models share their graphs, guards tell whose layers they are
+        self.guard_layers = not ISOLATED
         self._compile()
 
     def _compile(self) -> None:
@@ -49,8 +51,7 @@ class CompiledMethod:
             from sb3_maxent.common.operators import compile_gradient_at_once, compiler_options
 
             self.context = compile_gradient_at_once
-            # Where models share their graphs, guards tell whose layers they are
-            options = compiler_options(guard_layers=not ISOLATED)
+            options = compiler_options(self.guard_layers)
             # One graph per shape: an update has one, and a loop of known length is faster
             self.compiled = th.compile(self.method, dynamic=False, options=options, **ISOLATED)
         except Exception as error:  # of a version of PyTorch without a name that is not public
@@ -76,6 +77,11 @@ class CompiledMethod:
         except Exception as error:  # at first the compiler's are of many kinds
             if self.has_run and not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
+            if not self.guard_layers:
+                # With some guards left out PyTorch 2.13 cannot compile images, whose bounds are arrays of NumPy
+                self.guard_layers = True
+                self._compile()
+                return self(*args)
             # An error of the method itself is raised here
             result = self.method(*args)
             self._stay_eager(error)

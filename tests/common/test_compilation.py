@@ -146,6 +146,17 @@ def test_a_layer_that_is_frozen_later_stays():
         assert is_compiled(model) and th.equal(frozen, before[0]) and not th.equal(trained_on, before[1])
 
 
+def test_guards_on_layers_where_they_cannot_be_left_out(monkeypatch):
+    """Neither a warning nor an eager update"""
+
+    def fail(guards):
+        raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+
+    monkeypatch.setattr(operators, "GUARD_FILTER", fail)
+    model = trained(*VARIANTS["late action"], compile=True)
+    assert is_compiled(model) and model._loss_function.guard_layers == bool(ISOLATED)
+
+
 @pytest.mark.parametrize("change", ["activation function", "hook", "parameter"])
 def test_a_layer_that_changes_between_two_runs(change):
     """Guards on layers are left out, so ``learn`` looks for changes. The control has none"""
