@@ -81,7 +81,8 @@ def n_passed(seeds: list[dict[str, Any]], column: str, larger: bool) -> int:
     :param larger: Whether a larger value is a better one
     :return: Number of seeds
     """
-    return sum((seed[column][-1] > seed["threshold"]) == larger for seed in seeds)
+    ends = [(seed.get(column, [None])[-1], seed["threshold"]) for seed in seeds]
+    return sum((end > threshold) == larger for end, threshold in ends if end is not None and threshold is not None)
 
 
 def rollouts(model: BaseAlgorithm, env_id: str, n_rollouts: int) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from inspect import signature
+from types import FunctionType
 from typing import Any
 
 import torch as th
@@ -17,6 +18,9 @@ from torch import nn
 ISOLATED: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in signature(th.compile).parameters else {}
 # While one thread compiles, no other may call what is compiled: in a search of several trials at a time, for instance
 LOCK = threading.Lock()
+
+# Layers of these have no attribute that changes during a run
+KNOWN_PACKAGES = ("torch.", "stable_baselines3.", "sb3_contrib.", "sb3_maxent.")
 
 # Environment steps of a run from which on ``compile="auto"`` compiles: what it saves is then several times what it costs
 AUTO_TIMESTEPS = 20_000
@@ -29,8 +33,9 @@ class CompiledMethod:
     Where it cannot be compiled, for instance without a C++ compiler or because PyTorch has changed, it warns once and calls
     the method as it is from then on.
 
-    To look at every attribute of every layer takes a twentieth of an update's time, so a call does not notice those that have
-    changed; :meth:`notice_changes` does. Parameters, their values, and which of them are trained may change at any time.
+    To look at every attribute of every layer takes a twentieth of an update's time. So the first call of a run looks for
+    changes, and the others do not, unless the network has layers of a user's own classes. Parameters, their values, and which
+    of them are trained may change at any time.
 
     :param method: Method without effects but on the buffers of networks, as those of batch normalisation
     :param network: All networks that it reads
@@ -39,6 +44,7 @@ class CompiledMethod:
     def __init__(self, method: Callable[..., Any], network: nn.Module):
         self.method, self.network = method, network
         self.compiled: Callable[..., Any] | None = None
+        self.is_new_run = False
         # Where models share their graphs, guards tell whose layers they are
         self.guard_layers = not ISOLATED
         self._compile()
@@ -46,6 +52,7 @@ class CompiledMethod:
     def _compile(self) -> None:
         self.has_run = False
         self.layers = describe_layers(self.network)
+        self.guard_layers |= any(not layer[0].__module__.startswith(KNOWN_PACKAGES) for layer in self.layers)
         try:
             # Here, because the compiler takes a second to import
             from sb3_maxent.common.operators import compile_gradient_at_once, compiler_options
@@ -57,10 +64,13 @@ class CompiledMethod:
         except Exception as error:  # of a version of PyTorch without a name that is not public
             self._stay_eager(error)
 
-    def notice_changes(self) -> None:
-        """Compile again if layers have changed, for instance because one has another activation function now"""
-        if self.compiled is not None and describe_layers(self.network) != self.layers:
-            self._compile()
+    def start_run(self, network: nn.Module) -> None:
+        """
+        Look for changed layers at the next call, after the callbacks that prepare the run.
+
+        :param network: All networks that the method reads
+        """
+        self.network, self.is_new_run = network, True
 
     def __call__(self, *args: Any) -> Any:
         """
@@ -69,6 +79,9 @@ class CompiledMethod:
         """
         if self.compiled is None:
             return self.method(*args)
+        if self.is_new_run and describe_layers(self.network) != self.layers:
+            self._compile()
+        self.is_new_run = False
         try:
             with LOCK, self.context():
                 result = self.compiled(*args)
@@ -96,16 +109,24 @@ class CompiledMethod:
         return CompiledMethod, (self.method, self.network)
 
 
-def describe_layers(network: nn.Module) -> str:
+def describe_layers(network: nn.Module) -> list[tuple[Any, ...]]:
     """
-    What a compiled update assumes of the layers: their kinds, what they print of their arguments, and their numbers of hooks.
+    What a compiled update assumes of the layers: their classes, hooks, and attributes that are neither tensors nor layers.
 
     :param network: Network
-    :return: A description
+    :return: A description of each layer
     """
-    names = ("_forward_hooks", "_forward_pre_hooks")
-    n_hooks = [len(getattr(layer, name, ())) for layer in network.modules() for name in names]
-    return f"{network} {n_hooks}"
+    constants = (bool, int, float, str, tuple, type(None))
+    described = []
+    for name, layer in network.named_modules():
+        hooks = [list(getattr(layer, attribute, {}).values()) for attribute in ("_forward_hooks", "_forward_pre_hooks")]
+        attributes = {
+            key: value
+            for key, value in vars(layer).items()
+            if key != "training" and (isinstance(value, constants) or isinstance(value, FunctionType))
+        }
+        described.append((type(layer), name, hooks, attributes))
+    return described
 
 
 def reason_to_stay_eager(total_timesteps: int, device: th.device) -> str | None:
@@ -149,7 +170,7 @@ def function_for_run(
         if isinstance(current, CompiledMethod) != (reason is None):
             current = method if reason else CompiledMethod(method, policy)
     if isinstance(current, CompiledMethod):
-        current.notice_changes()
+        current.start_run(policy)
     return current, decision
 
 

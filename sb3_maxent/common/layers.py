@@ -47,7 +47,7 @@ def follow_each_batch(target: nn.Module) -> None:
     Let the statistics of evaluation mode be those of the last batch alone.
 
     For target networks, which see each batch in training mode first. The running statistics that they are given are of the
-    critic's weights and not of their own. With these a critic diverges where its target evaluates many next actions.
+    critic's weights and not of their own. With those, critics diverged on some seeds where the target has many next actions.
 
     :param target: Target networks
     """

@@ -79,7 +79,7 @@ class DSPG(MaxEntAlgorithm):
         model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment. ``None`` divides
         them if ``ent_coef`` is learned: a given one is in the unit of the rewards
     :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
-        half a minute. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
+        40 seconds. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
         ``True`` warns where it cannot compile.
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE, -1 only at the start of the rollout

@@ -93,7 +93,7 @@ class SoftQLearning(MaxEntAlgorithm):
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
         the model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment.
     :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
-        half a minute. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
+        40 seconds. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
         With ``True`` there is a warning if it cannot compile.
     :param stats_window_size: Number of episodes to average in the rollout log
     :param tensorboard_log: The log location for tensorboard (if None, no logging)
@@ -242,7 +242,7 @@ class SoftQLearning(MaxEntAlgorithm):
         if self.actor.is_exact:
             return UpdateNoise(None, None)
         noise = self.actor.draw_value_noise(batch_size, self.n_value_samples)
-        # Particles may share the noise of the next states' centres: what is drawn near the centres has its own
+        # Centres of next states and particles are in two losses, so they may share noise. The proposal has its own
         shared = self.n_particles == self.n_value_samples or not update_actor
         return UpdateNoise(noise, noise.centres if shared else self.actor.draw_noise(batch_size, self.n_particles))
 

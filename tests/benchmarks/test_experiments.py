@@ -57,6 +57,9 @@ def test_the_last_episodes_and_the_threshold(small):
     n_passed = runpy.run_path(str(EXAMPLE))["n_passed"]
     seeds = [{"threshold": 2.0, "last": [5.0, last]} for last in (0.5, 2.5, 1.0)]
     assert n_passed(seeds, "last", larger=True) == 1 and n_passed(seeds, "last", larger=False) == 2
+    # Without an end of an episode, a threshold, or the column, which older results do not have
+    others = [{"threshold": 2.0, "last": [None]}, {"threshold": None, "last": [3.0]}, {"threshold": 2.0}]
+    assert n_passed([*others, *seeds], "last", larger=True) == 1
 
 
 def test_spread_of_directions():

@@ -1,12 +1,14 @@
 """Normalised critics, which evaluate (s, a) and (s', a') in one batch"""
 
+import copy
+
 import pytest
 import torch as th
 from gymnasium import spaces
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.critics import MultiActionCritic
-from sb3_maxent.common.layers import follow_each_batch
+from sb3_maxent.common.layers import BatchNorm, follow_each_batch
 from sb3_maxent.common.observations import join_batches
 from sb3_maxent.common.q_network import QNetwork
 from tests.models import BOX_VARIANTS, VARIANTS, make_model
@@ -104,6 +106,21 @@ def test_further_next_actions_by_the_statistics_of_the_batch(action_layer, follo
     for network, predictions in zip(target.q_networks, output.next_predictions, strict=True):
         expected, learned = written_out(network, *pairs)[n_states:], predictions[states, states % 4]
         assert th.allclose(learned, expected, atol=0.02) == follows
+
+
+@pytest.mark.parametrize("again", ["as it is", "loaded", "copied"])
+def test_target_networks_follow_each_batch(again, tmp_path):
+    model = DSPG("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [8]})
+    if again == "loaded":
+        model.save(tmp_path / "model")
+        model = DSPG.load(tmp_path / "model")
+    elif again == "copied":
+        model = copy.deepcopy(model)
+    momenta = [
+        {layer.momentum for layer in critic.modules() if isinstance(layer, BatchNorm)}
+        for critic in (model.critic, model.critic_target)
+    ]
+    assert momenta == [{0.01}, {1.0}]
 
 
 def test_every_action_of_a_discrete_space_counts_in_the_statistics():

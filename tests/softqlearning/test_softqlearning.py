@@ -50,6 +50,15 @@ def test_the_reference_form_samples_another_density():
     assert kstest(reference, bandit.policy.cdf).statistic > 0.1
 
 
+@pytest.mark.parametrize("n_value_samples", [8, 6])
+def test_both_losses_share_their_noise_if_they_can(n_value_samples):
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", n_particles=8, n_value_samples=n_value_samples)
+    noise = model._draw_noise(4)
+    assert noise.next_actions.centres.shape == (4, n_value_samples, 1) and noise.actions.shape == (4, 8, 1)
+    assert (noise.actions is noise.next_actions.centres) == (n_value_samples == 8)
+    assert not th.equal(noise.next_actions.centres[..., 0], noise.next_actions.proposal[..., 1])
+
+
 @pytest.mark.parametrize("particle_space", ["pre_tanh", "reference"])
 @pytest.mark.parametrize("value_proposal", ["mixture", "uniform"])
 def test_gradient_isolation(particle_space, value_proposal):
