@@ -1,7 +1,7 @@
 """
 Does averaging over many actions replace a value network? SAC's first version beside DSPG.
 
-    python examples/7_value_network.py --updates 1 4 16 --seeds 1 2 > value_network.csv
+    python examples/7_value_network.py --env InvertedDoublePendulum-v4 --updates 1 4 16 --steps 8000 --seeds 1 2 > value.csv
 
 ``ValueNetworkSAC`` learns V(s) besides Q(s, a), as in equations 7 to 10 of https://arxiv.org/abs/1801.01290v1: V follows the
 soft value of one sampled action, and Q follows r + gamma V(s') with a slowly moving copy of V. DSPG has no V: its target is
