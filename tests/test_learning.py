@@ -65,7 +65,7 @@ def multi_goal_value(model, state: tuple[float, float], temperature: float = 10.
     centres = (th.arange(n) + 0.5) / n * 2 - 1
     actions = th.stack(th.meshgrid(centres, centres, indexing="ij"), dim=-1).reshape(1, -1, 2)
     with th.no_grad():
-        q_values = model.critic.q_values(th.tensor([state]), actions)  # (1, n * n)
+        q_values = model.critic.q_values(model.critic.embed(th.tensor([state])), actions)  # (1, n * n)
     cell = temperature * np.log(4 / n**2)
     return (temperature * th.logsumexp(q_values / temperature, dim=1).item() + cell) / temperature
 
