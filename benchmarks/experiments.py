@@ -56,7 +56,7 @@ class Recorder(BaseCallback):
         self.every = every
 
     def _on_training_start(self) -> None:
-        if not hasattr(self.model, "ends"):
+        if not hasattr(self.model, "history"):
             self.model.history = {"timesteps": [], "best": [], "last": [], "return": []}  # type: ignore[attr-defined]
             self.model.best, self.model.ends = None, []  # type: ignore[attr-defined]
 

@@ -79,7 +79,7 @@ class CompiledMethod:
         """
         if self.compiled is None:
             return self.method(*args)
-        if self.is_new_run and describe_layers(self.network) != self.layers:
+        if self.is_new_run and not self.guard_layers and describe_layers(self.network) != self.layers:
             self._compile()
         self.is_new_run = False
         try:
@@ -111,20 +111,18 @@ class CompiledMethod:
 
 def describe_layers(network: nn.Module) -> list[tuple[Any, ...]]:
     """
-    What a compiled update assumes of the layers: their classes, hooks, and attributes that are neither tensors nor layers.
+    What a compiled update assumes of layers of PyTorch, SB3 and this package: classes, hooks, and attributes that are plain
+    values or functions.
 
     :param network: Network
     :return: A description of each layer
     """
-    constants = (bool, int, float, str, tuple, type(None))
+    constants = (bool, int, float, str, tuple, type(None), FunctionType)
     described = []
     for name, layer in network.named_modules():
         hooks = [list(getattr(layer, attribute, {}).values()) for attribute in ("_forward_hooks", "_forward_pre_hooks")]
-        attributes = {
-            key: value
-            for key, value in vars(layer).items()
-            if key != "training" and (isinstance(value, constants) or isinstance(value, FunctionType))
-        }
+        # Every update is made in training mode
+        attributes = {key: value for key, value in vars(layer).items() if key != "training" and isinstance(value, constants)}
         described.append((type(layer), name, hooks, attributes))
     return described
 

@@ -170,6 +170,7 @@ class Scaled(nn.Module):
     def __init__(self, factor: float = 1.0):
         super().__init__()
         self.factor = factor
+        self.not_comparable = (th.zeros(2), th.ones(2))
 
     def forward(self, inputs):
         return th.relu(self.factor * inputs)
