@@ -2,15 +2,17 @@
 Runs of the exploration and pretraining experiments of the Soft Q-learning paper, with SB3's DDPG and SAC beside it.
 
     python -m benchmarks.experiments softqlearning PointTwoPassages-v0 --seed 1 --steps 100000
-    python -m benchmarks.experiments softqlearning PointArena-v0 --seed 1 --ent-coef 10
+    python -m benchmarks.experiments softqlearning PointArena-v0 --seed 1 --ent-coef 10 --episodes 50
     python -m benchmarks.experiments softqlearning AntNarrowHallway-v0 --seed 1 --start-from ant.zip
 
 writes ``benchmarks/results/experiments/ENV/NAME_SEED.json``: the best of what the task measures so far (``max_x`` of the
-swimmer, ``min_distance`` of a maze with a goal), its mean over the last ten episodes, and their return. A run that was killed
-goes on from its last exact checkpoint with the same command. ``examples/4_experiments.py`` draws the figures.
+swimmer, ``min_distance`` of a maze with a goal), its mean over the last ten episodes, and their return. ``--episodes`` adds
+the paths of as many episodes of the trained policy. A run that was killed goes on from its last exact checkpoint with the
+same command. ``examples/4_experiments.py`` draws the figures.
 
 The networks, learning rates and batch size are the same for all algorithms. The temperature of Soft Q-learning, unless
-``--ent-coef`` gives another one, and the noise of DDPG are those of the paper. SAC learns its temperature.
+``--ent-coef`` gives another one, and the noise of DDPG are those of the paper. SAC learns its temperature. After
+``--start-from`` the temperature falls to a hundredth of this value and the noise set to one vector in a tenth of the run.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3 import DDPG, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
@@ -39,9 +42,10 @@ SHARED = {"learning_rate": 3e-4, "batch_size": 128, "buffer_size": 500_000, "lea
 MEASURES = {"max_x": max, "min_distance": min}
 # Of the mean over the last ones
 N_EPISODES = 10
-SOFT = {"compile": True, "ent_coef": 0.1}
-# After a pretrained model: temperature and noise fall in a tenth of the run
-FINE_TUNING = {"ent_coef": "log_0.1_0.001_0.1", "noise_set_size": "lin_32_1_0.1"}
+SOFT: dict[str, Any] = {"compile": True}
+ENT_COEF = 0.1
+# Every so many steps a path has a position
+PATH_STEPS = 25
 
 
 class Recorder(BaseCallback):
@@ -80,6 +84,20 @@ class Recorder(BaseCallback):
         return True
 
 
+def acting_at_once(kind: type[OffPolicyAlgorithm]) -> type[OffPolicyAlgorithm]:
+    """
+    Algorithm without uniformly random actions before ``learning_starts``.
+
+    :param kind: Algorithm
+    :return: Subclass
+    """
+
+    def sample_action(self: Any, learning_starts: int, *arguments: Any) -> Any:
+        return kind._sample_action(self, 0, *arguments)
+
+    return type(kind.__name__, (kind,), {"_sample_action": sample_action})
+
+
 def make_model(
     algorithm: str, env: VecEnv, seed: int, start_from: str | None, ent_coef: float | None = None
 ) -> OffPolicyAlgorithm:
@@ -90,7 +108,7 @@ def make_model(
     :param env: Environment
     :param seed: Seed
     :param start_from: File of a pretrained model, ``None`` to start from scratch
-    :param ent_coef: Temperature of Soft Q-learning, ``None`` for that of the paper
+    :param ent_coef: Temperature of Soft Q-learning, after a pretrained model at first, ``None`` for that of the paper
     :return: The model
     :raises ValueError: If another algorithm is given a temperature
     """
@@ -98,18 +116,43 @@ def make_model(
         raise ValueError(f"ent_coef={ent_coef} is a temperature of softqlearning, and {algorithm} has its own rule")
     arguments: dict[str, Any] = {**SHARED, "seed": seed, "policy_kwargs": {"net_arch": [128, 128]}}
     if algorithm == "softqlearning":
-        arguments |= SOFT | (FINE_TUNING if start_from else {}) | ({} if ent_coef is None else {"ent_coef": ent_coef})
+        initial = ENT_COEF if ent_coef is None else ent_coef
+        falling = {"ent_coef": f"log_{initial}_{initial / 100}_0.1", "noise_set_size": "lin_32_1_0.1"}
+        arguments |= SOFT | (falling if start_from else {"ent_coef": initial})
         soft = SoftQLearning("MlpPolicy", env, **arguments)
         return soft.start_from(start_from) if start_from else soft
     if algorithm == "ddpg":
         n_components = env.action_space.shape[0]  # type: ignore[index]
         noise = OrnsteinUhlenbeckActionNoise(np.zeros(n_components), 0.3 * np.ones(n_components), theta=0.15)
         arguments["action_noise"] = noise
-    model = ALGORITHMS[algorithm]("MlpPolicy", env, **arguments)
-    if start_from:
-        # The networks and not the optimizers, as ``start_from`` of ours
-        model.policy.load_state_dict(ALGORITHMS[algorithm].load(start_from, device="cpu").policy.state_dict())
+    if not start_from:
+        return ALGORITHMS[algorithm]("MlpPolicy", env, **arguments)
+    # As ``start_from`` of ours: the networks and not the optimizers, and the policy acts before ``learning_starts``
+    model = acting_at_once(ALGORITHMS[algorithm])("MlpPolicy", env, **arguments)
+    model.policy.load_state_dict(ALGORITHMS[algorithm].load(start_from, device="cpu").policy.state_dict())
     return model
+
+
+def record_paths(model: BaseAlgorithm, env_id: str, n_episodes: int) -> list[list[list[float]]]:
+    """
+    Positions of the trained policy in a maze, with its randomness and without added noise.
+
+    :param model: The model
+    :param env_id: Environment ID
+    :param n_episodes: Number of episodes
+    :return: Positions of each episode: the first, every 25th and the last one
+    """
+    env, paths = gym.make(env_id), []
+    for seed in range(n_episodes):
+        observation, _ = env.reset(seed=seed)
+        path, done = [observation[:2]], False
+        while not done:
+            observation, _, terminated, truncated, _ = env.step(model.predict(observation)[0])
+            path.append(observation[:2])
+            done = terminated or truncated
+        kept = path[:-1:PATH_STEPS] + path[-1:]
+        paths.append(np.round(kept, 2).tolist())
+    return paths
 
 
 def run(
@@ -120,6 +163,7 @@ def run(
     start_from: str | None = None,
     ent_coef: float | None = None,
     every: int = 1000,
+    n_episodes: int = 0,
 ) -> Path:
     """
     Make a run, or go on with it.
@@ -131,6 +175,7 @@ def run(
     :param start_from: File of a pretrained model, ``None`` to start from scratch
     :param ent_coef: Temperature of Soft Q-learning, ``None`` for that of the paper; with one the result's name has it, too
     :param every: Steps between two entries
+    :param n_episodes: Number of episodes of the trained policy whose paths are recorded
     :return: The file with the result
     """
     name = algorithm + ("-pretrained" if start_from else "") + ("" if ent_coef is None else f"-{ent_coef:g}")
@@ -146,8 +191,11 @@ def run(
     task: Any = gym.make(env_id).unwrapped
     threshold = getattr(task, "threshold", getattr(task, "finish_line", None))
     described = {"name": name, "env": env_id, "seed": seed, "steps": steps, "threshold": threshold}
+    # One line for each entry
+    lines = {**described, **model.history, "paths": record_paths(model, env_id, n_episodes)}  # type: ignore[attr-defined]
+    text = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in lines.items())
     result.parent.mkdir(parents=True, exist_ok=True)
-    result.write_text(json.dumps({**described, **model.history}, indent=1) + "\n")  # type: ignore[attr-defined]
+    result.write_text("{" + text + "}\n")
     return result
 
 
@@ -160,5 +208,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--start-from")
     parser.add_argument("--ent-coef", type=float)
+    parser.add_argument("--episodes", type=int, default=0)
     given = parser.parse_args()
-    print(run(given.algorithm, given.env, given.seed, given.steps, given.start_from, given.ent_coef))
+    arguments = (given.algorithm, given.env, given.seed, given.steps, given.start_from, given.ent_coef)
+    print(run(*arguments, n_episodes=given.episodes))

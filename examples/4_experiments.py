@@ -4,12 +4,13 @@ Figures of the exploration and pretraining experiments of the Soft Q-learning pa
     python examples/4_experiments.py best SwimmerFinishLine-v0
     python examples/4_experiments.py best PointTwoPassages-v0
     python examples/4_experiments.py returns PointNarrowHallway-v0
-    python examples/4_experiments.py traces PointArena-v0 logs/experiments/PointArena-v0/softqlearning_1/final.zip
+    python examples/4_experiments.py traces PointArena-v0
 
 ``best``: the largest forward distance, or the smallest distance to the goal, over training, and how many seeds pass the finish
-line or get nearer than the threshold: at some time, and in the mean of the last ten episodes. ``returns``:
-learning curves, for instance pretrained against from scratch. ``traces``: paths of one or several policies from above, and
-how far their directions spread. Each draws a PNG in the working directory.
+line or get nearer than the threshold: at some time, and in the mean of the last ten episodes. ``returns``: learning curves,
+for instance pretrained against from scratch, and the mean return of all seeds, over the run and at the end. ``traces``: paths
+of the trained policies from above, of the first seed, and how far the directions of each seed spread. Each draws a PNG in the
+working directory.
 """
 
 import json
@@ -17,13 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from matplotlib.figure import Figure
-from stable_baselines3.common.base_class import BaseAlgorithm
-
-import sb3_maxent  # noqa: F401
-from sb3_maxent import SoftQLearning
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "experiments"
 N_BINS = 12
@@ -85,28 +81,6 @@ def n_passed(seeds: list[dict[str, Any]], column: str, larger: bool) -> int:
     return sum((end > threshold) == larger for end, threshold in ends if end is not None and threshold is not None)
 
 
-def rollouts(model: BaseAlgorithm, env_id: str, n_rollouts: int) -> list[np.ndarray]:
-    """
-    Act with the stochastic policy.
-
-    :param model: The model
-    :param env_id: Environment ID
-    :param n_rollouts: Number of episodes
-    :return: Positions, shape (steps, 2) each
-    """
-    env = gym.make(env_id)
-    paths = []
-    for seed in range(n_rollouts):
-        observation, _ = env.reset(seed=seed)
-        path, done = [observation[:2]], False
-        while not done:
-            observation, _, terminated, truncated, _ = env.step(model.predict(observation)[0])
-            path.append(observation[:2])
-            done = terminated or truncated
-        paths.append(np.array(path))
-    return paths
-
-
 def spread(paths: list[np.ndarray]) -> tuple[float, float]:
     """
     How far the directions from start to end spread.
@@ -140,26 +114,44 @@ def draw_traces(paths: dict[str, list[np.ndarray]]) -> Figure:
     return figure
 
 
-def main(kind: str, env_id: str, *files: str) -> None:
+def summary(kind: str, seeds: list[dict[str, Any]], larger: bool) -> str:
+    """
+    What the seeds of a name have at the end.
+
+    :param kind: ``"best"``, ``"returns"`` or ``"traces"``
+    :param seeds: Results
+    :param larger: Whether a larger value is a better one
+    :return: Text
+    """
+    if kind == "best":
+        some_time, last = (n_passed(seeds, column, larger) for column in ("best", "last"))
+        return f"{some_time} of {len(seeds)} seeds at some time, {last} in the last ten episodes"
+    if kind == "returns":
+        returns = [[each for each in seed["return"] if each is not None] for seed in seeds]
+        run, ends = np.mean([np.mean(each) for each in returns]), [each[-1] for each in returns]
+        return f"{len(seeds)} seeds, mean of the run {run:.0f}, end {np.mean(ends):.0f} ({min(ends):.0f} to {max(ends):.0f})"
+    spreads = [spread([np.array(path) for path in seed["paths"]]) for seed in seeds if seed.get("paths")]
+    return "mean direction and entropy " + ", ".join(f"{resultant:.2f} {entropy:.2f}" for resultant, entropy in spreads)
+
+
+def main(kind: str, env_id: str) -> None:
     """
     Draw a figure.
 
     :param kind: ``"best"``, ``"returns"`` or ``"traces"``
     :param env_id: Environment ID
-    :param files: Files of models, for ``"traces"``
     """
+    results, larger = read_results(env_id), "Swimmer" in env_id
     if kind == "traces":
-        models = [SoftQLearning.load(file) for file in files]
-        figure = draw_traces({f"temperature {model.ent_coef}": rollouts(model, env_id, 50) for model in models})
+        paths = {name: [np.array(path) for path in seeds[0].get("paths", [])] for name, seeds in results.items()}
+        figure = draw_traces({name: traces for name, traces in paths.items() if traces})
     elif kind == "best":
-        results, larger = read_results(env_id), "Swimmer" in env_id
-        for name, seeds in results.items():
-            some_time, last = (n_passed(seeds, column, larger) for column in ("best", "last"))
-            print(f"{name}: {some_time} of {len(seeds)} seeds at some time, {last} in the last ten episodes")
         label = "largest forward distance" if larger else "smallest distance to the goal"
         figure = draw_curves(results, "best", f"{label} so far")
     else:
-        figure = draw_curves(read_results(env_id), "return", "return")
+        figure = draw_curves(results, "return", "return")
+    for name, seeds in results.items():
+        print(f"{name}: {summary(kind, seeds, larger)}")
     figure.savefig(f"{kind}_{env_id}.png", dpi=120)
 
 

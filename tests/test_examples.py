@@ -115,6 +115,19 @@ def test_gif_plays_the_episode_at_its_speed(tmp_path):
     assert np.abs(first - last).max() > 50
 
 
+def test_compose_measures_distances(monkeypatch):
+    """Without its training, which takes minutes: a policy that never moves is 2 m away in x and in y"""
+    pytest.importorskip("gymnasium_robotics")
+    example = runpy.run_path(str(EXAMPLES / "10_compose.py"))
+    env = example["Reach"](1)
+    env.reset()
+    _, reward, _, _, info = env.step(np.array([0.0, 1.0], np.float32))
+    assert reward == -abs(info["position"][1] - 2) != -2
+    model = example["train"](0, seed=0, n_steps=5)
+    monkeypatch.setattr(model, "predict", lambda observation: (np.zeros(2, np.float32), None))
+    assert example["distance"](model) == pytest.approx((2, 2, np.sqrt(8)))
+
+
 @pytest.mark.slow
 def test_train_dspg(tmp_path):
     command = [sys.executable, str(EXAMPLES / "1_train_dspg.py")]

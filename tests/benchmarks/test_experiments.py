@@ -1,13 +1,15 @@
 """The runs of the exploration experiments, and the figures that are made of them."""
 
+import csv
 import json
 import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
+from stable_baselines3.common.env_util import make_vec_env
 
-from benchmarks import experiments
+from benchmarks import directions, experiments
 from sb3_maxent import SoftQLearning
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "4_experiments.py"
@@ -22,7 +24,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(
         experiments, "SHARED", {**experiments.SHARED, "learning_starts": 10, "batch_size": 8, "buffer_size": 999}
     )
-    monkeypatch.setattr(experiments, "SOFT", {"ent_coef": 0.1, "n_particles": 4, "n_value_samples": 4})
+    monkeypatch.setattr(experiments, "SOFT", {"n_particles": 4, "n_value_samples": 4})
     return tmp_path
 
 
@@ -73,6 +75,37 @@ def test_spread_of_directions():
     assert [axes.get_title().split("\n")[0] for axes in panels] == ["a", "b"]
 
 
+def test_paths_of_the_trained_policy(small):
+    """From the start to the end of an episode, and another one with each draw of the policy"""
+    pytest.importorskip("gymnasium_robotics")
+    file = experiments.run("softqlearning", "PointArena-v0", seed=1, steps=20, every=10, ent_coef=5.0, n_episodes=3)
+    paths = np.array(json.loads(file.read_text())["paths"])  # (episodes, positions, 2)
+    assert paths.shape == (3, 21, 2) and not paths[:, 0].any() and len(np.unique(paths[:, -1], axis=0)) == 3
+    example = runpy.run_path(str(EXAMPLE))
+    results = example["read_results"]("PointArena-v0", small / "results")
+    assert example["summary"]("traces", results["softqlearning-5"], True).startswith("mean direction and entropy ")
+
+
+def test_returns_of_the_seeds():
+    seeds = [{"return": [None, 0.0, last]} for last in (2.0, 6.0)]
+    text = runpy.run_path(str(EXAMPLE))["summary"]("returns", seeds, True)
+    assert text == "2 seeds, mean of the run 2, end 4 (2 to 6)"
+
+
+def test_another_pretrained_model_acts_at_once(small, monkeypatch):
+    monkeypatch.setattr(experiments, "SHARED", {**experiments.SHARED, "learning_starts": 1000})
+    env = make_vec_env(TASK, 1, seed=1)
+    source = small / "source.zip"
+    trained = experiments.make_model("ddpg", env, 1, None)
+    trained.save(source)
+    for start_from, acts in ((None, False), (str(source), True)):
+        model = experiments.make_model("ddpg", env, 2, start_from)
+        model.action_noise = None
+        model.learn(1)
+        observation, action = model.replay_buffer.observations[0], model.replay_buffer.actions[0]
+        assert np.allclose(action, trained.predict(observation)[0], atol=1e-6) == acts
+
+
 def test_a_temperature_is_refused_where_it_has_no_effect(small):
     with pytest.raises(ValueError, match=r"ent_coef=10.0 .* sac has its own"):
         experiments.run("sac", TASK, seed=1, steps=20, ent_coef=10.0)
@@ -87,3 +120,19 @@ def test_a_pretrained_policy_ends_deterministic(small):
     observation = model.observation_space.sample()
     assert len(np.unique(model.sample_actions(observation, 50), axis=0)) == 1
     assert model.temperature.value.item() == pytest.approx(0.001)
+    hotter = experiments.run("softqlearning", TASK, seed=1, steps=40, every=10, start_from=str(source), ent_coef=10.0)
+    model = SoftQLearning.load(small / "logs" / TASK / f"{hotter.stem}" / "final")
+    assert hotter.stem == "softqlearning-pretrained-10_1" and model.temperature.value.item() == pytest.approx(0.1)
+
+
+def test_directions_of_a_policy(small, capsys):
+    """Entropies of quadrants by hand, and the columns of a small model"""
+    pytest.importorskip("gymnasium_robotics")
+    corners = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)])
+    assert directions.entropy_of_quadrants(corners, np.ones(4)) == pytest.approx(np.log(4))
+    assert directions.entropy_of_quadrants(corners, np.array([3, 0, 0, 1])) == pytest.approx(0.562335)
+    experiments.run("softqlearning", "PointArena-v0", seed=1, steps=20, every=10, ent_coef=50.0)
+    directions.main([str(small / "logs" / "PointArena-v0" / "softqlearning-50_1" / "final.zip")])
+    [row] = csv.DictReader(capsys.readouterr().out.splitlines())
+    # Hardly trained, its Q-values are all about 0, so that by them every quadrant has a quarter
+    assert (row["model"], row["temperature"], row["entropy by Q"]) == ("softqlearning-50_1", "50.00", "1.39")
