@@ -10,9 +10,10 @@ swimmer, ``min_distance`` of a maze with a goal), its mean over the last ten epi
 the paths of as many episodes of the trained policy. A run that was killed goes on from its last exact checkpoint with the
 same command. ``examples/4_experiments.py`` draws the figures.
 
-The networks, learning rates and batch size are the same for all algorithms. The temperature of Soft Q-learning, unless
-``--ent-coef`` gives another one, and the noise of DDPG are those of the paper. SAC learns its temperature. After
-``--start-from`` the temperature falls to a hundredth of this value and the noise set to one vector in a tenth of the run.
+The networks, learning rates and batch size are the same for all algorithms; ``--batch-norm`` adds batch normalisation to those
+of Soft Q-learning. Its temperature, unless ``--ent-coef`` gives another one, and the noise of DDPG are those of the paper. SAC
+learns its temperature. After ``--start-from`` the temperature falls to a hundredth of its first value and the noise set to one
+vector in a tenth of the run.
 """
 
 import argparse
@@ -99,7 +100,12 @@ def acting_at_once(kind: type[OffPolicyAlgorithm]) -> type[OffPolicyAlgorithm]:
 
 
 def make_model(
-    algorithm: str, env: VecEnv, seed: int, start_from: str | None, ent_coef: float | None = None
+    algorithm: str,
+    env: VecEnv,
+    seed: int,
+    start_from: str | None,
+    ent_coef: float | None = None,
+    batch_norm: bool = False,
 ) -> OffPolicyAlgorithm:
     """
     A new model.
@@ -109,15 +115,17 @@ def make_model(
     :param seed: Seed
     :param start_from: File of a pretrained model, ``None`` to start from scratch
     :param ent_coef: Temperature of Soft Q-learning, after a pretrained model at first, ``None`` for that of the paper
+    :param batch_norm: Whether the networks of Soft Q-learning have batch normalisation
     :return: The model
-    :raises ValueError: If another algorithm is given a temperature
+    :raises ValueError: If another algorithm is given a temperature or batch normalisation
     """
-    if ent_coef is not None and algorithm != "softqlearning":
-        raise ValueError(f"ent_coef={ent_coef} is a temperature of softqlearning, and {algorithm} has its own rule")
+    if algorithm != "softqlearning" and (batch_norm or ent_coef is not None):
+        raise ValueError(f"ent_coef={ent_coef} and batch_norm={batch_norm} are for softqlearning and not for {algorithm}")
     arguments: dict[str, Any] = {**SHARED, "seed": seed, "policy_kwargs": {"net_arch": [128, 128]}}
     if algorithm == "softqlearning":
         initial = ENT_COEF if ent_coef is None else ent_coef
         falling = {"ent_coef": f"log_{initial}_{initial / 100}_0.1", "noise_set_size": "lin_32_1_0.1"}
+        arguments["policy_kwargs"]["batch_norm"] = batch_norm
         arguments |= SOFT | (falling if start_from else {"ent_coef": initial})
         soft = SoftQLearning("MlpPolicy", env, **arguments)
         return soft.start_from(start_from) if start_from else soft
@@ -164,6 +172,7 @@ def run(
     ent_coef: float | None = None,
     every: int = 1000,
     n_episodes: int = 0,
+    batch_norm: bool = False,
 ) -> Path:
     """
     Make a run, or go on with it.
@@ -176,13 +185,15 @@ def run(
     :param ent_coef: Temperature of Soft Q-learning, ``None`` for that of the paper; with one the result's name has it, too
     :param every: Steps between two entries
     :param n_episodes: Number of episodes of the trained policy whose paths are recorded
+    :param batch_norm: Whether the networks have batch normalisation; the result's name has ``-norm`` then
     :return: The file with the result
     """
     name = algorithm + ("-pretrained" if start_from else "") + ("" if ent_coef is None else f"-{ent_coef:g}")
+    name += "-norm" if batch_norm else ""
     folder, result = LOGS / env_id / f"{name}_{seed}", RESULTS / env_id / f"{name}_{seed}.json"
     env = make_vec_env(env_id, 1, seed=seed)
     if latest_checkpoint(folder) is None:
-        model = make_model(algorithm, env, seed, start_from, ent_coef)
+        model = make_model(algorithm, env, seed, start_from, ent_coef, batch_norm)
     else:
         model = load_checkpoint(ALGORITHMS[algorithm], folder, env)
     callbacks: list[BaseCallback] = [Recorder(every), ExactCheckpointCallback(10 * every, folder)]
@@ -209,6 +220,7 @@ if __name__ == "__main__":
     parser.add_argument("--start-from")
     parser.add_argument("--ent-coef", type=float)
     parser.add_argument("--episodes", type=int, default=0)
+    parser.add_argument("--batch-norm", action="store_true")
     given = parser.parse_args()
     arguments = (given.algorithm, given.env, given.seed, given.steps, given.start_from, given.ent_coef)
-    print(run(*arguments, n_episodes=given.episodes))
+    print(run(*arguments, n_episodes=given.episodes, batch_norm=given.batch_norm))

@@ -4,13 +4,13 @@ Figures of the exploration and pretraining experiments of the Soft Q-learning pa
     python examples/4_experiments.py best SwimmerFinishLine-v0
     python examples/4_experiments.py best PointTwoPassages-v0
     python examples/4_experiments.py returns PointNarrowHallway-v0
-    python examples/4_experiments.py traces PointArena-v0
+    python examples/4_experiments.py traces PointArena-v0 softqlearning-0.1 softqlearning-10
 
 ``best``: the largest forward distance, or the smallest distance to the goal, over training, and how many seeds pass the finish
 line or get nearer than the threshold: at some time, and in the mean of the last ten episodes. ``returns``: learning curves,
 for instance pretrained against from scratch, and the mean return of all seeds, over the run and at the end. ``traces``: paths
-of the trained policies from above, of the first seed, and how far the directions of each seed spread. Each draws a PNG in the
-working directory.
+of the trained policies from above, of the first seed, and how far the directions of each seed spread. Each draws a PNG of all
+results, or of those whose names are given, in the working directory.
 """
 
 import json
@@ -134,14 +134,16 @@ def summary(kind: str, seeds: list[dict[str, Any]], larger: bool) -> str:
     return "mean direction and entropy " + ", ".join(f"{resultant:.2f} {entropy:.2f}" for resultant, entropy in spreads)
 
 
-def main(kind: str, env_id: str) -> None:
+def main(kind: str, env_id: str, *names: str) -> None:
     """
     Draw a figure.
 
     :param kind: ``"best"``, ``"returns"`` or ``"traces"``
     :param env_id: Environment ID
+    :param names: Names of the results in the figure, all by default
     """
     results, larger = read_results(env_id), "Swimmer" in env_id
+    results = {name: results[name] for name in names or results}
     if kind == "traces":
         paths = {name: [np.array(path) for path in seeds[0].get("paths", [])] for name, seeds in results.items()}
         figure = draw_traces({name: traces for name, traces in paths.items() if traces})

@@ -2,6 +2,7 @@
 Record a GIF of a trained agent.
 
     MUJOCO_GL=egl python examples/8_gif.py HalfCheetah-v5 logs/dspg/HalfCheetah-v5_1/best_model.zip half_cheetah.gif
+    MUJOCO_GL=egl python examples/8_gif.py AntArena-v0 logs/ant/final.zip ant.gif softqlearning
 
 The variable ``MUJOCO_GL`` (``egl`` or ``osmesa``) is for MuJoCo tasks on a machine without a screen. Unlike RL Zoo's
 ``record_video``, the script writes a small file and follows the robot with the camera.
@@ -15,8 +16,9 @@ import numpy as np
 from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_maxent import DSPG
+from sb3_maxent import DSPG, SoftQLearning
 
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"dspg": DSPG, "softqlearning": SoftQLearning}
 SIZE, N_COLORS = 300, 32
 # Keep every second frame. The GIF plays at the true speed
 STRIDE = 2
@@ -61,5 +63,6 @@ def write_gif(frames: list[np.ndarray], seconds: float, path: str | Path) -> Non
 
 
 if __name__ == "__main__":
-    env_id, model_path, gif_path = sys.argv[1:]
-    write_gif(*record(DSPG.load(model_path, device="cpu"), env_id, N_STEPS), gif_path)
+    env_id, model_path, gif_path, *name = sys.argv[1:]
+    model = ALGORITHMS[name[0] if name else "dspg"].load(model_path, device="cpu")
+    write_gif(*record(model, env_id, N_STEPS), gif_path)

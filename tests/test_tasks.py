@@ -28,27 +28,56 @@ def test_swimmer_is_checked():
 
 
 @pytest.mark.parametrize(
-    ("x", "velocity", "expected"), [(0, 0.5, 0.5), (0, -0.5, 0.5), (2, 0.5, 1.5), (2, -0.5, 0.0), (1.99, -1.0, 1.0)]
+    ("x", "velocity", "expected"), [(0, 0.5, 0.5), (0, -0.5, 0.5), (2, 0.5, 1.5), (2, -0.5, 0.0), (1.95, -1.0, 1.0)]
 )
 def test_swimmer_pays_both_directions_before_the_line_and_more_behind_it(x, velocity, expected):
+    """The center of mass is the one of a straight body"""
     env = gym.make("SwimmerFinishLine-v0").unwrapped
     env.reset(seed=0)
-    env.data.qpos[0] = x
+    env.data.qpos[:] = 0
+    offset = env._find_center()
+    env.x_center = x - velocity * env.dt
+    env.data.qpos[0] = x - offset
     action = np.array([1.0, -0.5])
-    reward, parts = env._get_rew(velocity, action)
+    reward, parts = env._get_rew(0.0, action)
     assert reward == pytest.approx(expected - 1e-4 * 1.25) and parts["reward_forward"] == pytest.approx(expected)
+    assert env.x_center == pytest.approx(x)
+
+
+def test_center_of_the_swimmer_is_that_of_its_links():
+    """With the second joint at a right angle, the mean of the middles of three equal links"""
+    env = gym.make("SwimmerFinishLine-v0").unwrapped
+    env.reset(seed=0)
+    env.data.qpos[:] = (3.0, 0, 0, 0, np.pi / 2)
+    center = env._find_center()
+    middles = [env.data.geom(number).xpos[0] for number in range(env.model.ngeom) if env.model.geom_bodyid[number] > 0]
+    assert len(middles) == 3 and center == pytest.approx(np.mean(middles)) and len(np.unique(np.round(middles, 6))) == 3
+
+
+def test_swimmer_is_not_paid_for_shaking():
+    """Opposite torques that change sign every half second move the front end by metres, and the whole hardly"""
+    env = gym.make("SwimmerFinishLine-v0")
+    env.reset(seed=0)
+    front = total = 0.0
+    for step in range(300):
+        sign = 1.0 if step // 12 % 2 else -1.0
+        _, reward, _, _, info = env.step(np.array([sign, -sign], np.float32))
+        front, total = front + abs(info["x_velocity"]) / 300, total + reward / 300
+    assert front > 0.5 and 0 < total < 0.01
 
 
 def test_swimmer_remembers_how_far_it_came():
     env = gym.make("SwimmerFinishLine-v0", finish_line=0.5)
-    observation, _ = env.reset(seed=0)
-    positions, swimmer = [observation[0]], env.unwrapped
+    env.reset(seed=0)
+    swimmer = env.unwrapped
+    positions = [swimmer.x_center]
     for velocity in (1, 1, 1, -2, -2):
         swimmer.data.qvel[0] = velocity
-        observation, _, _, _, info = env.step(env.action_space.sample())
-        positions.append(observation[0])
-    assert info["max_x"] == max(positions) > positions[-1] and info["x_position"] == positions[-1]
-    assert env.reset()[0][0] == swimmer.max_x < info["max_x"]
+        _, _, _, _, info = env.step(env.action_space.sample())
+        positions.append(info["x_center"])
+    assert info["max_x"] == max(positions) > positions[-1]
+    env.reset()
+    assert swimmer.x_center == swimmer.max_x < info["max_x"]
     with pytest.raises(ValueError, match="finish_line=-1"):
         gym.make("SwimmerFinishLine-v0", finish_line=-1)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import mujoco
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
@@ -20,7 +21,9 @@ class FinishLineSwimmerEnv(SwimmerEnv):
     Paper: https://arxiv.org/abs/1702.08165 (section 5.2). The paper does not give the position of the line and the reward
     behind it, and the authors have not published code for this task. This package chose: the line at 2 m, which a good swimmer
     reaches in less than a third of an episode; three times the reward for forward speed behind the line; no reward for
-    swimming backward there; and the swimmer of Gymnasium, with its control cost and its start, instead of rllab's.
+    swimming backward there; and the swimmer of Gymnasium, with its control cost and its start, instead of rllab's. Position
+    and speed are those of the center of mass, as in rllab. Those of the front end, as `Swimmer-v5` has them, would pay for
+    shaking it on the spot.
 
     ## Action Space
 
@@ -33,6 +36,8 @@ class FinishLineSwimmerEnv(SwimmerEnv):
 
     ## Rewards
 
+    With the speed $v_x$ of the center of mass in a step, and its position after it before or behind the line,
+
     $$r = |v_x| - 10^{-4} \|a\|^2 \text{ before the line}, \quad r = 3 \max(v_x, 0) - 10^{-4} \|a\|^2 \text{ behind it}$$
 
     ## Starting State
@@ -43,7 +48,7 @@ class FinishLineSwimmerEnv(SwimmerEnv):
 
     Truncation: 500 steps.
 
-    `info["max_x"]` is the largest position in x of the episode so far.
+    `info` has the position `x_center` of the center of mass, and its largest one of the episode so far, `max_x`.
 
     ## Version History
 
@@ -58,7 +63,8 @@ class FinishLineSwimmerEnv(SwimmerEnv):
     def __init__(self, finish_line: float = 2.0, finish_weight: float = 3.0, **kwargs: Any):
         check_number(finish_line, "finish_line")
         check_number(finish_weight, "finish_weight")
-        self.finish_line, self.finish_weight, self.max_x = finish_line, finish_weight, -np.inf
+        self.finish_line, self.finish_weight = finish_line, finish_weight
+        self.x_center = self.max_x = -np.inf
         super().__init__(exclude_current_positions_from_observation=False, **kwargs)
         # Gymnasium uses these arguments to make the environment again, for instance in another process
         self._ezpickle_args = ()
@@ -72,7 +78,7 @@ class FinishLineSwimmerEnv(SwimmerEnv):
         :return: Observation, shape (10,)
         """
         observation = super().reset_model()
-        self.max_x = float(self.data.qpos[0])
+        self.x_center = self.max_x = self._find_center()
         return observation
 
     def step(self, action: np.ndarray) -> Any:
@@ -83,11 +89,19 @@ class FinishLineSwimmerEnv(SwimmerEnv):
         :return: Observation, reward, False, False, and positions, speeds and parts of the reward
         """
         observation, reward, terminated, truncated, info = super().step(action)
-        self.max_x = max(self.max_x, float(info["x_position"]))
-        return observation, reward, terminated, truncated, {**info, "max_x": self.max_x}
+        self.max_x = max(self.max_x, self.x_center)
+        return observation, reward, terminated, truncated, {**info, "x_center": self.x_center, "max_x": self.max_x}
+
+    def _find_center(self) -> float:
+        # Of the state after the step: without these two calls the center is that of a stage of the integrator
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        return float(self.data.body("torso").subtree_com[0])
 
     def _get_rew(self, x_velocity: float, action: np.ndarray) -> tuple[float, dict[str, float]]:
-        behind = self.data.qpos[0] >= self.finish_line
-        forward = self.finish_weight * max(x_velocity, 0.0) if behind else abs(x_velocity)
+        before, self.x_center = self.x_center, self._find_center()
+        velocity = (self.x_center - before) / self.dt
+        behind = self.x_center >= self.finish_line
+        forward = self.finish_weight * max(velocity, 0.0) if behind else abs(velocity)
         cost = self.control_cost(action)
         return float(forward - cost), {"reward_forward": float(forward), "reward_ctrl": -float(cost)}

@@ -107,8 +107,14 @@ def test_another_pretrained_model_acts_at_once(small, monkeypatch):
 
 
 def test_a_temperature_is_refused_where_it_has_no_effect(small):
-    with pytest.raises(ValueError, match=r"ent_coef=10.0 .* sac has its own"):
+    with pytest.raises(ValueError, match=r"ent_coef=10.0 .* for softqlearning and not for sac"):
         experiments.run("sac", TASK, seed=1, steps=20, ent_coef=10.0)
+
+
+def test_normalised_networks(small):
+    file = experiments.run("softqlearning", TASK, seed=1, steps=20, every=10, batch_norm=True)
+    assert file.stem == "softqlearning-norm_1"
+    assert SoftQLearning.load(small / "logs" / TASK / "softqlearning-norm_1" / "final").policy.batch_norm
 
 
 def test_a_pretrained_policy_ends_deterministic(small):
