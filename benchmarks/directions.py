@@ -1,5 +1,5 @@
 """
-Why a pretrained policy keeps one direction of four: critic, sampling network, or temperature?
+Does the critic or the sampling network lose directions of a pretrained policy at the start of an episode?
 
     python -m benchmarks.directions logs/experiments/PointArena-v0/softqlearning*/final.zip > benchmarks/results/directions.csv
 

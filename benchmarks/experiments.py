@@ -12,8 +12,8 @@ same command. ``examples/4_experiments.py`` draws the figures.
 
 The networks, learning rates and batch size are the same for all algorithms; ``--batch-norm`` adds batch normalisation to those
 of Soft Q-learning. Its temperature, unless ``--ent-coef`` gives another one, and the noise of DDPG are those of the paper. SAC
-learns its temperature. After ``--start-from`` the temperature falls to a hundredth of its first value and the noise set to one
-vector in a tenth of the run.
+learns its temperature. After ``--start-from`` the temperature falls to a hundredth of its first value, and the fixed set of
+noise vectors shrinks to one, both in the first tenth of the run.
 """
 
 import argparse
@@ -45,7 +45,7 @@ MEASURES = {"max_x": max, "min_distance": min}
 N_EPISODES = 10
 SOFT: dict[str, Any] = {"compile": True}
 ENT_COEF = 0.1
-# Every so many steps a path has a position
+# A path keeps one position in so many steps
 PATH_STEPS = 25
 
 
@@ -135,7 +135,8 @@ def make_model(
         arguments["action_noise"] = noise
     if not start_from:
         return ALGORITHMS[algorithm]("MlpPolicy", env, **arguments)
-    # As ``start_from`` of ours: the networks and not the optimizers, and the policy acts before ``learning_starts``
+    # As ``start_from`` of ours: the networks and not the optimizers, and the policy acts before ``learning_starts``, which is
+    # before the first checkpoint, so that a run that goes on needs no such class
     model = acting_at_once(ALGORITHMS[algorithm])("MlpPolicy", env, **arguments)
     model.policy.load_state_dict(ALGORITHMS[algorithm].load(start_from, device="cpu").policy.state_dict())
     return model

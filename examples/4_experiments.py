@@ -86,7 +86,7 @@ def spread(paths: list[np.ndarray]) -> tuple[float, float]:
     How far the directions from start to end spread.
 
     :param paths: Positions, shape (steps, 2) each
-    :return: Length of the mean direction, from 0 for all directions alike to 1 for one direction, and the entropy of the
+    :return: Length of the mean direction, 0 if directions cancel and 1 if all are the same, and the entropy of the
         directions in nats, in twelve bins
     """
     ways = np.array([path[-1] - path[0] for path in paths])
@@ -143,9 +143,13 @@ def main(kind: str, env_id: str, *names: str) -> None:
     :param names: Names of the results in the figure, all by default
     """
     results, larger = read_results(env_id), "Swimmer" in env_id
+    if missing := set(names) - set(results):
+        raise ValueError(f"names={sorted(missing)}: results of {env_id} are {sorted(results)}")
     results = {name: results[name] for name in names or results}
     if kind == "traces":
         paths = {name: [np.array(path) for path in seeds[0].get("paths", [])] for name, seeds in results.items()}
+        if not any(paths.values()):
+            raise ValueError(f"no paths of {env_id}: make runs with benchmarks/experiments.py --episodes 50")
         figure = draw_traces({name: traces for name, traces in paths.items() if traces})
     elif kind == "best":
         label = "largest forward distance" if larger else "smallest distance to the goal"

@@ -75,6 +75,7 @@ def test_swimmer_remembers_how_far_it_came():
         swimmer.data.qvel[0] = velocity
         _, _, _, _, info = env.step(env.action_space.sample())
         positions.append(info["x_center"])
+        assert positions[-1] == swimmer._find_center()
     assert info["max_x"] == max(positions) > positions[-1]
     env.reset()
     assert swimmer.x_center == swimmer.max_x < info["max_x"]

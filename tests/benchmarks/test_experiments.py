@@ -83,7 +83,11 @@ def test_paths_of_the_trained_policy(small):
     assert paths.shape == (3, 21, 2) and not paths[:, 0].any() and len(np.unique(paths[:, -1], axis=0)) == 3
     example = runpy.run_path(str(EXAMPLE))
     results = example["read_results"]("PointArena-v0", small / "results")
-    assert example["summary"]("traces", results["softqlearning-5"], True).startswith("mean direction and entropy ")
+    resultant, entropy = example["spread"](list(paths))
+    expected = f"mean direction and entropy {resultant:.2f} {entropy:.2f}"
+    assert example["summary"]("traces", results["softqlearning-5"], True) == expected
+    with pytest.raises(ValueError, match=r"names=\['sac'\]: results of PointArena-v0 are \['ddpg'"):
+        example["main"]("traces", "PointArena-v0", "sac")
 
 
 def test_returns_of_the_seeds():
@@ -131,7 +135,7 @@ def test_a_pretrained_policy_ends_deterministic(small):
     assert hotter.stem == "softqlearning-pretrained-10_1" and model.temperature.value.item() == pytest.approx(0.1)
 
 
-def test_directions_of_a_policy(small, capsys):
+def test_directions_of_a_policy(small, capsys, monkeypatch):
     """Entropies of quadrants by hand, and the columns of a small model"""
     pytest.importorskip("gymnasium_robotics")
     corners = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)])
@@ -142,3 +146,10 @@ def test_directions_of_a_policy(small, capsys):
     [row] = csv.DictReader(capsys.readouterr().out.splitlines())
     # Hardly trained, its Q-values are all about 0, so that by them every quadrant has a quarter
     assert (row["model"], row["temperature"], row["entropy by Q"]) == ("softqlearning-50_1", "50.00", "1.39")
+    model = SoftQLearning.load(small / "logs" / "PointArena-v0" / "softqlearning-50_1" / "final")
+    # A slope in the first component: two quadrants of four by a small temperature
+    monkeypatch.setattr(model.critic, "q_values", lambda _, actions: 5000.0 * actions[..., 0])
+    monkeypatch.setattr(model, "sample_actions", lambda _, number: np.tile([[0.5, 0.5]], (number, 1)))
+    measured = directions.measure(model, np.zeros(4))
+    assert measured["difference of Q"] == 10_000 and measured["entropy of actions"] == 0
+    assert measured["entropy by Q"] == pytest.approx(np.log(2), abs=1e-3)
