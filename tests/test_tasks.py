@@ -185,12 +185,15 @@ def test_a_policy_of_the_arena_starts_in_a_hallway():
     assert model.replay_buffer.size() == 30
 
 
-@needs_mazes
-@pytest.mark.parametrize("env_id", ["PointTwoPassages-v0", "AntArena-v0"])
+MAZES = [pytest.param(env_id, marks=needs_mazes) for env_id in ("PointTwoPassages-v0", "AntArena-v0")]
+
+
+@pytest.mark.parametrize("env_id", ["SwimmerFinishLine-v0", *MAZES])
 def test_training_continues_exactly(env_id, tmp_path):
     """The simulator is part of a checkpoint"""
     whole = make_model("SoftQLearning", gym.make(env_id)).learn(60)
     part = make_model("SoftQLearning", gym.make(env_id)).learn(40)
     save_checkpoint(part, tmp_path)
     loaded = load_checkpoint(SoftQLearning, tmp_path, gym.make(env_id)).learn(20, reset_num_timesteps=False)
-    assert np.array_equal(loaded.replay_buffer.observations[:60], whole.replay_buffer.observations[:60])
+    for name in ("observations", "rewards"):
+        assert np.array_equal(getattr(loaded.replay_buffer, name)[:60], getattr(whole.replay_buffer, name)[:60])
