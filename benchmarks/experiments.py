@@ -10,10 +10,10 @@ swimmer, ``min_distance`` of a maze with a goal), its mean over the last ten epi
 the paths of as many episodes of the trained policy. A run that was killed goes on from its last exact checkpoint with the
 same command. ``examples/4_experiments.py`` draws the figures.
 
-The networks, learning rates and batch size are the same for all algorithms; ``--batch-norm`` adds batch normalisation to those
-of Soft Q-learning. Its temperature, unless ``--ent-coef`` gives another one, and the noise of DDPG are those of the paper. SAC
-learns its temperature. After ``--start-from`` the temperature falls to a hundredth of its first value, and the fixed set of
-noise vectors shrinks to one, both in the first tenth of the run.
+The networks, learning rates, batch size and discount (``--gamma``) are the same for all algorithms; ``--batch-norm`` adds
+batch normalisation to those of Soft Q-learning. Its temperature, unless ``--ent-coef`` gives another one, and the noise of
+DDPG are those of the paper. SAC learns its temperature. After ``--start-from`` the temperature falls to a hundredth of its
+first value, and the fixed set of noise vectors shrinks to one, both in the first tenth of the run.
 """
 
 import argparse
@@ -44,7 +44,7 @@ MEASURES = {"max_x": max, "min_distance": min}
 # Of the mean over the last ones
 N_EPISODES = 10
 SOFT: dict[str, Any] = {"compile": True}
-ENT_COEF = 0.1
+ENT_COEF, GAMMA = 0.1, 0.99
 # A path keeps one position in so many steps
 PATH_STEPS = 25
 
@@ -106,6 +106,7 @@ def make_model(
     start_from: str | None,
     ent_coef: float | None = None,
     batch_norm: bool = False,
+    gamma: float = GAMMA,
 ) -> OffPolicyAlgorithm:
     """
     A new model.
@@ -116,12 +117,13 @@ def make_model(
     :param start_from: File of a pretrained model, ``None`` to start from scratch
     :param ent_coef: Temperature of Soft Q-learning, after a pretrained model at first, ``None`` for that of the paper
     :param batch_norm: Whether the networks of Soft Q-learning have batch normalisation
+    :param gamma: Discount
     :return: The model
     :raises ValueError: If another algorithm is given a temperature or batch normalisation
     """
     if algorithm != "softqlearning" and (batch_norm or ent_coef is not None):
         raise ValueError(f"ent_coef={ent_coef} and batch_norm={batch_norm} are for softqlearning and not for {algorithm}")
-    arguments: dict[str, Any] = {**SHARED, "seed": seed, "policy_kwargs": {"net_arch": [128, 128]}}
+    arguments: dict[str, Any] = {**SHARED, "seed": seed, "gamma": gamma, "policy_kwargs": {"net_arch": [128, 128]}}
     if algorithm == "softqlearning":
         initial = ENT_COEF if ent_coef is None else ent_coef
         falling = {"ent_coef": f"log_{initial}_{initial / 100}_0.1", "noise_set_size": "lin_32_1_0.1"}
@@ -174,6 +176,7 @@ def run(
     every: int = 1000,
     n_episodes: int = 0,
     batch_norm: bool = False,
+    gamma: float = GAMMA,
 ) -> Path:
     """
     Make a run, or go on with it.
@@ -187,14 +190,15 @@ def run(
     :param every: Steps between two entries
     :param n_episodes: Number of episodes of the trained policy whose paths are recorded
     :param batch_norm: Whether the networks have batch normalisation; the result's name has ``-norm`` then
+    :param gamma: Discount; the result's name has another one than 0.99, too
     :return: The file with the result
     """
     name = algorithm + ("-pretrained" if start_from else "") + ("" if ent_coef is None else f"-{ent_coef:g}")
-    name += "-norm" if batch_norm else ""
+    name += ("-norm" if batch_norm else "") + ("" if gamma == GAMMA else f"-gamma{gamma:g}")
     folder, result = LOGS / env_id / f"{name}_{seed}", RESULTS / env_id / f"{name}_{seed}.json"
     env = make_vec_env(env_id, 1, seed=seed)
     if latest_checkpoint(folder) is None:
-        model = make_model(algorithm, env, seed, start_from, ent_coef, batch_norm)
+        model = make_model(algorithm, env, seed, start_from, ent_coef, batch_norm, gamma)
     else:
         model = load_checkpoint(ALGORITHMS[algorithm], folder, env)
     callbacks: list[BaseCallback] = [Recorder(every), ExactCheckpointCallback(10 * every, folder)]
@@ -222,6 +226,7 @@ if __name__ == "__main__":
     parser.add_argument("--ent-coef", type=float)
     parser.add_argument("--episodes", type=int, default=0)
     parser.add_argument("--batch-norm", action="store_true")
+    parser.add_argument("--gamma", type=float, default=GAMMA)
     given = parser.parse_args()
     arguments = (given.algorithm, given.env, given.seed, given.steps, given.start_from, given.ent_coef)
-    print(run(*arguments, n_episodes=given.episodes, batch_norm=given.batch_norm))
+    print(run(*arguments, n_episodes=given.episodes, batch_norm=given.batch_norm, gamma=given.gamma))

@@ -121,6 +121,13 @@ def test_normalised_networks(small):
     assert SoftQLearning.load(small / "logs" / TASK / "softqlearning-norm_1" / "final").policy.batch_norm
 
 
+@pytest.mark.parametrize("name", experiments.ALGORITHMS)
+def test_another_discount(small, name):
+    file = experiments.run(name, TASK, seed=1, steps=20, every=10, gamma=0.5)
+    assert file.stem == f"{name}-gamma0.5_1"
+    assert experiments.ALGORITHMS[name].load(small / "logs" / TASK / file.stem / "final").gamma == 0.5
+
+
 def test_a_pretrained_policy_ends_deterministic(small):
     experiments.run("softqlearning", TASK, seed=1, steps=20, every=10)
     source = small / "logs" / TASK / "softqlearning_1" / "final.zip"
