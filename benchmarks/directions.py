@@ -1,5 +1,5 @@
 """
-Does the critic or the sampling network lose directions of a pretrained policy at the start of an episode?
+Does the critic or the sampling network lose directions of a pretrained policy?
 
     python -m benchmarks.directions logs/experiments/PointArena-v0/softqlearning*/final.zip > benchmarks/results/directions.csv
 
@@ -8,6 +8,9 @@ point robot, so its four diagonal directions are equally good, and at the start 
 box should be equal. Each row has, at the start, the largest minus the smallest of these four Q-values, and the entropy of the
 four quadrants of an action in nats (1.39 if all have a quarter): by the density exp(Q / temperature) on a grid, and by 2000
 actions of the sampling network.
+
+Later a robot that goes along a diagonal at full speed, 2 m from the start, should keep its direction with the same probability
+on each diagonal. The last two columns have the smallest and the largest share of 2000 actions in the quadrant of the direction.
 """
 
 import csv
@@ -21,6 +24,8 @@ import torch as th
 from sb3_maxent import SoftQLearning
 
 N_GRID, N_ACTIONS = 60, 2000
+# Of the robot after the start: how far from it, in m, and the fastest that it goes along each axis, in m/s
+DISTANCE, SPEED = 2.0, 5.0
 CORNERS = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)], np.float32)
 
 
@@ -35,6 +40,15 @@ def entropy_of_quadrants(actions: np.ndarray, weights: np.ndarray) -> float:
     masses = np.bincount((actions > 0) @ [2, 1], weights, minlength=4)  # (quadrants,)
     shares = masses[masses > 0] / masses.sum()
     return float(-(shares * np.log(shares)).sum()) + 0.0
+
+
+def make_moving_observations() -> np.ndarray:
+    """
+    The robot on its way along each diagonal.
+
+    :return: Observations, shape (4, 4)
+    """
+    return np.concatenate([CORNERS * DISTANCE / np.sqrt(2), CORNERS * SPEED], axis=1)
 
 
 def measure(model: SoftQLearning, observation: np.ndarray) -> dict[str, float]:
@@ -54,11 +68,17 @@ def measure(model: SoftQLearning, observation: np.ndarray) -> dict[str, float]:
     at_corners, on_grid = q_values[: len(CORNERS)], q_values[len(CORNERS) :]
     temperature = model.temperature.value.item()
     sampled = model.sample_actions(observation, N_ACTIONS)
+    keeping = [
+        np.mean(np.all(model.sample_actions(moving, N_ACTIONS) * direction > 0, axis=1))
+        for direction, moving in zip(CORNERS, make_moving_observations(), strict=True)
+    ]
     return {
         "temperature": round(temperature, 3),
         "difference of Q": float(np.ptp(at_corners)),
         "entropy by Q": entropy_of_quadrants(grid, np.exp((on_grid - on_grid.max()) / temperature)),
         "entropy of actions": entropy_of_quadrants(sampled, np.ones(len(sampled))),
+        "smallest share that keeps": float(min(keeping)),
+        "largest share that keeps": float(max(keeping)),
     }
 
 
@@ -76,7 +96,7 @@ def main(files: list[str]) -> None:
         model.policy.set_training_mode(False)
         row = {"model": Path(file).parent.name, **measure(model, observation)}
         if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(row))
+            writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
             writer.writeheader()
         writer.writerow({name: f"{value:.2f}" if isinstance(value, float) else value for name, value in row.items()})
 

@@ -160,3 +160,7 @@ def test_directions_of_a_policy(small, capsys, monkeypatch):
     measured = directions.measure(model, np.zeros(4))
     assert measured["difference of Q"] == 10_000 and measured["entropy of actions"] == 0
     assert measured["entropy by Q"] == pytest.approx(np.log(2), abs=1e-3)
+    # One of the four diagonals is that of the action; an action along the velocity keeps all of them
+    assert (measured["smallest share that keeps"], measured["largest share that keeps"]) == (0, 1)
+    monkeypatch.setattr(model, "sample_actions", lambda observation, number: np.tile(observation[2:], (number, 1)))
+    assert directions.measure(model, np.zeros(4))["smallest share that keeps"] == 1
