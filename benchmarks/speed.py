@@ -124,9 +124,11 @@ def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
         # Two updates of half the states
         for name, compile in (("DSPG, defaults", False), ("DSPG, defaults, compiled", True)):
             makers[name, None] = lambda compile=compile: make(DSPG, width, compile=compile)
-    for name, compile in (("SoftQLearning", False), ("SoftQLearning compiled", True)):
-        arguments = {"batch_size": batch_size, "ent_coef": 0.1, "compile": compile, "policy_kwargs": {"n_critics": n_critics}}
-        makers[name, None] = lambda arguments=arguments: make(SoftQLearning, width, **arguments)
+    for name, networks in (("SoftQLearning", {}), ("SoftQLearning normalised", {"batch_norm": True, "unit_norm": True})):
+        for compiled, compile in (("", False), (" compiled", True)):
+            policy_kwargs = {"n_critics": n_critics, **networks}
+            arguments = {"batch_size": batch_size, "ent_coef": 0.1, "compile": compile, "policy_kwargs": policy_kwargs}
+            makers[name + compiled, None] = lambda arguments=arguments: make(SoftQLearning, width, **arguments)
     return makers
 
 
