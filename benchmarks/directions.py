@@ -9,8 +9,9 @@ box should be equal. Each row has, at the start, the largest minus the smallest 
 four quadrants of an action in nats (1.39 if all have a quarter): by the density exp(Q / temperature) on a grid, and by 2000
 actions of the sampling network.
 
-Later a robot that goes along a diagonal at full speed, 2 m from the start, should keep its direction with the same probability
-on each diagonal. The last two columns have the smallest and the largest share of 2000 actions in the quadrant of the direction.
+Later a robot that goes along a diagonal at full speed, 2 m from the start, should keep its direction with the same
+probability on each diagonal. The last two columns have the smallest and the largest share of 2000 actions in the quadrant of
+the direction.
 """
 
 import csv

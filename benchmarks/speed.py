@@ -124,10 +124,13 @@ def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
         # Two updates of half the states
         for name, compile in (("DSPG, defaults", False), ("DSPG, defaults, compiled", True)):
             makers[name, None] = lambda compile=compile: make(DSPG, width, compile=compile)
-    for name, networks in (("SoftQLearning", {}), ("SoftQLearning normalised", {"batch_norm": True, "unit_norm": True})):
+    # As hyperparams/softqlearning.yml has it for MuJoCo
+    networks = {"policy_kwargs": {"n_critics": n_critics, "batch_norm": True, "unit_norm": True}}
+    normalised = {"n_particles": 16, "n_value_samples": 8, "policy_delay": 2, **networks}
+    plain = {"policy_kwargs": {"n_critics": n_critics}}
+    for name, changes in (("SoftQLearning", plain), ("SoftQLearning normalised", normalised)):
         for compiled, compile in (("", False), (" compiled", True)):
-            policy_kwargs = {"n_critics": n_critics, **networks}
-            arguments = {"batch_size": batch_size, "ent_coef": 0.1, "compile": compile, "policy_kwargs": policy_kwargs}
+            arguments = {"batch_size": batch_size, "ent_coef": 0.1, "compile": compile, **changes}
             makers[name + compiled, None] = lambda arguments=arguments: make(SoftQLearning, width, **arguments)
     return makers
 

@@ -23,11 +23,7 @@ def convert_dspg_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     :param sampled_params: ``trial.params`` of a trial of ``sample_dspg_params``
     :return: Arguments of DSPG
     """
-    hyperparams = _convert_temperature(_convert_shared_params(sampled_params))
-    # RL Zoo replaces the policy_kwargs of the hyperparameter file by these
-    for name in ("action_layer", "batch_norm"):
-        hyperparams["policy_kwargs"][name] = hyperparams.pop(name)
-    return hyperparams
+    return _convert_temperature(_convert_shared_params(sampled_params))
 
 
 def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
@@ -46,9 +42,7 @@ def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, addit
     """
     # From 2**2=4 to 2**7=128; at the first layer each sample costs a whole network, so to 2**4=16
     trial.suggest_int("n_action_samples_pow", 2, 7 if trial.suggest_categorical("action_layer", [0, -1]) else 4)
-    trial.suggest_categorical("batch_norm", [True, False])
     trial.suggest_categorical("norm_reward", [True, False])
-    trial.suggest_int("policy_delay", 1, 3)
     trial.suggest_float("max_grad_norm", 0.1, 10, log=True)
     if not trial.suggest_categorical("learn_ent_coef", [True, False]):
         # The small ones for scaled rewards
@@ -70,9 +64,9 @@ def convert_softqlearning_params(sampled_params: dict[str, Any]) -> dict[str, An
     :return: Arguments of SoftQLearning
     """
     hyperparams = _convert_temperature(_convert_shared_params(sampled_params))
-    # RL Zoo replaces the policy_kwargs of the hyperparameter file by these
-    for name in ("action_layer", "n_critics"):
-        hyperparams["policy_kwargs"][name] = hyperparams.pop(name)
+    # Together, which is the default of DSPG
+    networks = hyperparams["policy_kwargs"]
+    networks |= {"n_critics": hyperparams.pop("n_critics"), "unit_norm": networks["batch_norm"]}
     return hyperparams
 
 
@@ -141,6 +135,8 @@ def _sample_shared_params(trial: "optuna.Trial", additional_args: dict[str, Any]
     trial.suggest_int("batch_size_pow", 5, 10)
     trial.suggest_float("learning_rate", 1e-5, 0.002, log=True)
     trial.suggest_float("qf_learning_rate", 1e-5, 0.002, log=True)
+    trial.suggest_categorical("batch_norm", [True, False])
+    trial.suggest_int("policy_delay", 1, 3)
     # The zoo's converter makes gradient_steps equal to train_freq
     trial.suggest_int("train_freq", 1, 10)
     trial.suggest_float("tau", 0.001, 0.08, log=True)
@@ -161,6 +157,9 @@ def _convert_shared_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     hyperparams = convert_offpolicy_params(sampled_params)
     for name in [name for name in hyperparams if name.startswith("n_") and name.endswith("_pow")]:
         hyperparams[name.removesuffix("_pow")] = 2 ** hyperparams.pop(name)
+    # RL Zoo replaces the policy_kwargs of the hyperparameter file by these
+    for name in ("action_layer", "batch_norm"):
+        hyperparams["policy_kwargs"][name] = hyperparams.pop(name)
     return _gather_her_params(hyperparams)
 
 

@@ -62,7 +62,8 @@ def test_shared_search_space(sampled, key):
         assert 0.97 <= trial["gamma"] <= 0.9999
         assert 1 <= trial["train_freq"] == trial["gradient_steps"] <= 10
         assert trial["learning_rate"] != trial["qf_learning_rate"]
-        assert set(trial["policy_kwargs"]) - {"action_layer", "n_critics", "batch_norm"} == {"net_arch"}
+        assert set(trial["policy_kwargs"]) - {"n_critics", "unit_norm"} == {"net_arch", "action_layer", "batch_norm"}
+    assert {trial["policy_delay"] for trial in trials} == {1, 2, 3}
 
 
 def test_dspg_search_space(sampled):
@@ -71,7 +72,6 @@ def test_dspg_search_space(sampled):
     assert N_TRIALS / 4 < len(late) < 3 * N_TRIALS / 4
     assert {trial["n_action_samples"] for trial in late} == {4, 8, 16, 32, 64, 128}
     assert {trial["n_action_samples"] for trial in trials if trial not in late} == {4, 8, 16}
-    assert {trial["policy_delay"] for trial in trials} == {1, 2, 3}
     assert {(trial["policy_kwargs"]["batch_norm"], trial["norm_reward"]) for trial in trials} == set(
         product((True, False), repeat=2)
     )
@@ -110,6 +110,8 @@ def test_softqlearning_search_space(sampled):
         assert not any(name in trial for trial, _ in sampled("softqlearning", 0, WITHOUT_HER))
     for name, values in (("action_layer", {0, -1}), ("n_critics", {1, 2})):
         assert {trial["policy_kwargs"][name] for trial in trials} == values
+    networks = {(trial["policy_kwargs"]["batch_norm"], trial["policy_kwargs"]["unit_norm"]) for trial in trials}
+    assert networks == {(True, True), (False, False)}
     temperatures = [trial["ent_coef"] for trial in trials]
     assert 0.001 <= min(temperatures) < 0.01 and 1 < max(temperatures) <= 10
 
