@@ -1,0 +1,97 @@
+"""Agents that are ready for others: what a run becomes, and those in trained_agents."""
+
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import yaml
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from benchmarks.publish import lightened, publish
+from sb3_maxent import DSPG
+from sb3_maxent.zoo import ALGORITHMS
+from tests.models import make_model
+
+AGENTS = Path(__file__).parents[2] / "trained_agents"
+CARDS = sorted(AGENTS.glob("*/*/README.md"))
+RESULT = {
+    "algo": "dspg",
+    "env": "Pendulum-v1",
+    "seed": 3,
+    "steps": 40,
+    "command": "python -m rl_zoo3.train --algo dspg",
+    "hyperparameters": {"n_timesteps": 20000.0, "learning_rate": 0.001},
+    "processor": "AMD EPYC",
+    "versions": {"torch": "2.13.0"},
+    "wall_clock": 120.0,
+    "evaluations": {"mean_return": [-1000.0]},
+}
+
+
+def read_card(file):
+    _, fields, text = file.read_text().split("---\n", 2)
+    return yaml.safe_load(fields), text
+
+
+def reported_mean(fields):
+    [metric] = fields["model-index"][0]["results"][0]["metrics"]
+    return float(metric["value"].split()[0])
+
+
+def test_a_lightened_model_has_no_moments():
+    model = make_model("DSPG").learn(40)
+    assert model.critic.optimizer.state_dict()["state"]
+    before = model.predict(np.zeros(model.observation_space.shape, np.float32), deterministic=True)[0]
+    lightened(model)
+    optimizers = [state for name, state in model.get_parameters().items() if name.endswith("optimizer")]
+    assert len(optimizers) > 1 and all(state["state"] == {} and state["param_groups"] for state in optimizers)
+    assert np.array_equal(model.predict(np.zeros(model.observation_space.shape, np.float32), deterministic=True)[0], before)
+    # It can be trained further
+    model.learn(20, reset_num_timesteps=False)
+
+
+def test_publish(tmp_path):
+    model = DSPG("MlpPolicy", "Pendulum-v1", learning_starts=10, seed=0, policy_kwargs={"net_arch": [8, 8]}).learn(40)
+    run = tmp_path / "run" / "dspg" / "Pendulum-v1_1"
+    (run / "Pendulum-v1").mkdir(parents=True)
+    model.save(run / "best_model")
+    np.savez(run / "evaluations.npz", timesteps=[40], results=[[-1000.0]])
+    (run / "Pendulum-v1" / "config.yml").write_text("learning_rate: 0.001\n")
+    (run / "Pendulum-v1" / "args.yml").write_text("env_kwargs: null\n")
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps(RESULT))
+    folder = publish(tmp_path / "run", result, tmp_path / "agents")
+    assert folder == tmp_path / "agents" / "dspg" / "Pendulum-v1_1"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"Pendulum-v1.zip", "Pendulum-v1/config.yml", "Pendulum-v1/args.yml", "evaluations.npz", "README.md"}
+    assert (folder / "Pendulum-v1.zip").stat().st_size < 0.8 * (run / "best_model.zip").stat().st_size
+    observation = np.array([1.0, 0.0, 0.0], np.float32)
+    published = DSPG.load(folder / "Pendulum-v1.zip")
+    assert np.array_equal(
+        published.predict(observation, deterministic=True)[0], model.predict(observation, deterministic=True)[0]
+    )
+    fields, text = read_card(folder / "README.md")
+    assert fields["tags"][0] == "Pendulum-v1" and -2000 < reported_mean(fields) < 0
+    result.write_text(json.dumps({**RESULT, "evaluations": {"mean_return": [-500.0]}}))
+    with pytest.raises(ValueError, match=r"is not the run of .*: its last evaluation is -1000\.0, not -500\.0"):
+        publish(tmp_path / "run", result, tmp_path / "agents")
+    assert "in 2 minutes" in text and "| `learning_rate` | `0.001` |" in text and "n_timesteps" not in text
+
+
+def test_there_is_an_agent_of_each_algorithm_on_two_tasks():
+    assert {name: len(list(AGENTS.glob(f"{name}/*/README.md"))) for name in ALGORITHMS} == dict.fromkeys(ALGORITHMS, 2)
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: "-".join(card.parts[-3:-1]))
+def test_agents_reach_what_their_cards_say(card):
+    fields, _ = read_card(card)
+    env_id = fields["tags"][0]
+    if env_id.startswith("LunarLander"):
+        pytest.importorskip("Box2D")
+    model = ALGORITHMS[card.parts[-3]].load(card.parent / f"{env_id}.zip", device="cpu")
+    env = gym.make(env_id)
+    env.reset(seed=7)
+    mean, _ = evaluate_policy(model, env, 1, deterministic=True, warn=False)
+    assert mean > 0.9 * reported_mean(fields)
