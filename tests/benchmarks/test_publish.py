@@ -84,6 +84,15 @@ def test_there_is_an_agent_of_each_algorithm_on_two_tasks():
     assert {name: len(list(AGENTS.glob(f"{name}/*/README.md"))) for name in ALGORITHMS} == dict.fromkeys(ALGORITHMS, 2)
 
 
+def test_the_page_has_the_returns_of_the_cards():
+    page = (AGENTS.parent / "docs" / "zoo.md").read_text()
+    for card in CARDS:
+        fields, text = read_card(card)
+        title, env_id = fields["model-index"][0]["name"], fields["tags"][0]
+        steps = int(text.split(" environment steps")[0].split()[-1])
+        assert f"| {title} on {env_id} | {steps:,} | {reported_mean(fields):.0f} |" in page
+
+
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: "-".join(card.parts[-3:-1]))
 def test_agents_reach_what_their_cards_say(card):
     fields, _ = read_card(card)
