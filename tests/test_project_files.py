@@ -107,6 +107,24 @@ def test_results_of_the_readme_are_those_of_the_files(label, algorithm):
             assert {number for number in numbers.split(", ") if number} == found[steps], (task, steps)
 
 
+def last_returns(experiment, name, env):
+    files = sorted((ROOT / "benchmarks" / "results" / experiment).glob(f"{name}_{env}_*.json"))
+    return [f"{json.loads(file.read_text())['evaluations']['mean_return'][-1]:.0f}" for file in files]
+
+
+def test_last_returns_of_the_pages_are_those_of_the_files():
+    assert last_returns("mujoco-300k", "dspg", "HalfCheetah-v4")[0] in (ROOT / "README.md").read_text()
+    names = {
+        "SoftQLearning": "softqlearning-normalised",
+        "SoftQLearning with the defaults of the class": "softqlearning",
+        "SAC": "sac",
+    }
+    page = (ROOT / "docs" / "softqlearning.md").read_text()
+    for label, name in names.items():
+        cells = [", ".join(last_returns("mujoco-150k", name, env)) for env in ("HalfCheetah-v4", "Hopper-v4")]
+        assert f"| {label} | {cells[0]} | {cells[1]} |" in page
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/networks.md"])
 def test_mean_of_the_tasks_is_that_of_the_table(page):
     text, means = (ROOT / page).read_text(), []
