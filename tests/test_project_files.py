@@ -116,7 +116,7 @@ def test_last_returns_of_the_pages_are_those_of_the_files():
     assert last_returns("mujoco-300k", "dspg", "HalfCheetah-v4")[0] in (ROOT / "README.md").read_text()
     names = {
         "SoftQLearning": "softqlearning-normalised",
-        "SoftQLearning with the defaults of the class": "softqlearning",
+        "SoftQLearning, plain networks": "softqlearning",
         "SAC": "sac",
     }
     page = (ROOT / "docs" / "softqlearning.md").read_text()
