@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from rl_zoo3.utils import create_test_env, get_saved_hyperparams
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_maxent.zoo import ALGORITHMS
@@ -120,12 +120,14 @@ def publish(run: Path, result_file: Path, target: Path) -> Path:
     :param result_file: Its result
     :param target: Folder of all agents
     :return: The agent's folder
-    :raises ValueError: If the result is that of another run
+    :raises ValueError: If the result is that of another run, or of a changed environment
     """
     result = json.loads(result_file.read_text())
     algo, env_id = result["algo"], result["env"]
     # One folder for each start of the run
     source = max(run.glob("*/*/best_model.zip"), key=lambda path: path.stat().st_mtime).parent
+    if changed := [name for name in ("normalize", "env_wrapper", "frame_stack") if result["hyperparameters"].get(name)]:
+        raise ValueError(f"{result_file} has {changed}: only agents of the environment as it is can be evaluated")
     evaluated = np.load(source / "evaluations.npz")["results"].mean(axis=1)
     recorded = result["evaluations"]["mean_return"][-len(evaluated) :]
     if not np.allclose(evaluated, recorded, atol=0.1):
@@ -137,8 +139,8 @@ def publish(run: Path, result_file: Path, target: Path) -> Path:
     shutil.copytree(source / env_id, folder / env_id, dirs_exist_ok=True)
     shutil.copy(source / "evaluations.npz", folder)
     model.save(folder / env_id)
-    hyperparams, stats = get_saved_hyperparams(str(folder / env_id), test_mode=True)
-    env = create_test_env(env_id, stats_path=stats, seed=1000, should_render=False, hyperparams=hyperparams)
+    # RL Zoo's own function would do, but to import it changes all environments of the process
+    env = make_vec_env(env_id, seed=1000)
     returns, _ = evaluate_policy(model, env, N_EPISODES, deterministic=True, return_episode_rewards=True)
     (folder / "README.md").write_text(model_card(result, type(model).__name__, returns))  # type: ignore[arg-type]
     return folder

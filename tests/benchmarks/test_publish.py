@@ -77,6 +77,9 @@ def test_publish(tmp_path):
     result.write_text(json.dumps({**RESULT, "evaluations": {"mean_return": [-500.0]}}))
     with pytest.raises(ValueError, match=r"is not the run of .*: its last evaluation is -1000\.0, not -500\.0"):
         publish(tmp_path / "run", result, tmp_path / "agents")
+    result.write_text(json.dumps({**RESULT, "hyperparameters": {"normalize": "dict(norm_obs=True)"}}))
+    with pytest.raises(ValueError, match=r"has \['normalize'\]: only agents of the environment as it is"):
+        publish(tmp_path / "run", result, tmp_path / "agents")
     assert "in 2 minutes" in text and "| `learning_rate` | `0.001` |" in text and "n_timesteps" not in text
 
 
