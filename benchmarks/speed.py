@@ -124,7 +124,7 @@ def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
         # Two updates of half the states
         for name, compile in (("DSPG, defaults", False), ("DSPG, defaults, compiled", True)):
             makers[name, None] = lambda compile=compile: make(DSPG, width, compile=compile)
-    # As hyperparams/softqlearning.yml has it for MuJoCo
+    # As hyperparams/softqlearning.yml has it for HalfCheetah and Hopper
     networks = {"policy_kwargs": {"n_critics": n_critics, "batch_norm": True, "unit_norm": True}}
     normalised = {"n_particles": 16, "n_value_samples": 8, "policy_delay": 2, **networks}
     plain = {"policy_kwargs": {"n_critics": n_critics}}

@@ -144,13 +144,13 @@ def test_times_of_the_pages_are_those_of_the_table():
     soft, soft_compiled = (ratios[name, ""] for name in ("SoftQLearning", "SoftQLearning compiled"))
     assert f"updates of a step take {eager} times" in (ROOT / "README.md").read_text()
     mujoco, mujoco_compiled = (ratios[f"SoftQLearning normalised{name}", ""] for name in ("", " compiled"))
-    soft_row = f"{soft}, compiled {soft_compiled}; on MuJoCo {mujoco}, compiled {mujoco_compiled}"
+    soft_row = f"{soft}, compiled {soft_compiled}; on HalfCheetah and Hopper {mujoco}, compiled {mujoco_compiled}"
     assert f"| 1 | {eager}, compiled {compiled} | {soft_row} |" in (ROOT / "docs/choosing.md").read_text()
     steps = csv.DictReader((ROOT / "benchmarks" / "results" / "step_time.csv").open())
     (ratio,) = (float(row["ratio"]) for row in steps if (row["name"], row["env"]) == ("dspg", "Walker2d-v4"))
     assert re.search(rf"step takes {ratio:.2f}\s+times as long", (ROOT / "README.md").read_text())
     speed = (ROOT / "docs" / "speed.md").read_text()
-    settings = "SoftQLearning with the settings for MuJoCo"
+    settings = "SoftQLearning with the settings for HalfCheetah and Hopper"
     assert f"| {settings} | {mujoco} |\n| {settings}, `compile=True` | {mujoco_compiled} |" in speed
     assert f"with the defaults | {eager} |\n| the same, `compile=True` | {compiled} |" in speed
 
