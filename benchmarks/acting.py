@@ -7,6 +7,10 @@ Every 10,000 steps the same model acts in each of these ways: by the mode of the
 16 samples by Q, and by the mode of an actor whose parameters are a moving average over 200 or 2,000 steps. Each is a line of
 ``benchmarks/results/acting.csv``: task, seed, steps, way, and the returns of five episodes that start alike. A run that goes
 on after a kill starts its averages anew: delete its lines and start it again.
+
+``CompareSampling`` does the same for SoftQLearning (``benchmarks/results/acting_softqlearning.csv``). The newest sampling network
+and its averages act with zero noise, by a sample, and by one of the 32 actions of the fixed noise: by that of the largest
+Q-value, of the largest Q-value of the target critic, and by that where these actions are densest.
 """
 
 import csv
@@ -21,10 +25,14 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_maxent.common.updates import TargetUpdate
+from sb3_maxent.functional import kernel_mode
 
 FILE = Path(__file__).parent / "results" / "acting.csv"
+SOFT_Q_FILE = FILE.with_name("acting_softqlearning.csv")
 AVERAGED_STEPS = (200, 2000)
 N_SAMPLES = (4, 16)
+# Largest action whose value before tanh is precise
+BOUND = 1 - 1e-6
 
 
 class CompareActing(BaseCallback):
@@ -70,10 +78,15 @@ class CompareActing(BaseCallback):
         return self.policy.predict(observation, deterministic=True)[0]
 
     def _best(self, observation: np.ndarray, n_samples: int) -> np.ndarray:
+        return self._act(
+            observation, lambda obs: self.policy.best_action(obs, self.policy.actor.sample_actions(obs, n_samples))
+        )
+
+    def _act(self, observation: np.ndarray, choose: Callable[[th.Tensor], th.Tensor]) -> np.ndarray:
         self.policy.set_training_mode(False)
         obs, _ = self.policy.obs_to_tensor(observation)
         with th.no_grad():
-            actions = self.policy.best_action(obs, self.policy.actor.sample_actions(obs, n_samples))  # (1, action)
+            actions = choose(obs)  # (1, action)
         return self.policy.unscale_action(actions.cpu().numpy())[0]
 
     def _write(self, way: str, act: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -87,3 +100,35 @@ class CompareActing(BaseCallback):
             returns.append(round(total, 1))
         with self.file.open("a", newline="") as file:
             csv.writer(file).writerow([self.env.spec.id, self.model.seed, self.num_timesteps, way, *returns])
+
+
+class CompareSampling(CompareActing):
+    """
+    Callback that evaluates a SoftQLearning model in several ways. It does not change what the model learns.
+
+    :param freq: Number of steps between two evaluations
+    :param n_episodes: Episodes of each way
+    :param file: File to add lines to
+    """
+
+    def __init__(self, freq: int = 10_000, n_episodes: int = 5, file: str | Path = SOFT_Q_FILE):
+        super().__init__(freq, n_episodes, file)
+
+    def _evaluate(self) -> None:
+        actors = {"": self.policy.actor, **{f" / average of {steps}": actor for steps, actor in self.averages.items()}}
+        for name, actor in actors.items():
+            ways = {
+                "sample": lambda obs, actor=actor: actor.sample_actions(obs, 1)[:, 0],
+                "zero noise": lambda obs, actor=actor: actor.actions_from_noise(obs, th.zeros(1, 1, actor.noise_dim))[:, 0],
+                "largest Q": lambda obs, actor=actor: self._largest(self.policy.critic, obs, actor.candidates(obs)),
+                "largest target Q": lambda obs, actor=actor: self._largest(
+                    self.policy.critic_target, obs, actor.candidates(obs)
+                ),
+                "densest": lambda obs, actor=actor: th.tanh(kernel_mode(th.atanh(actor.candidates(obs).clamp(-BOUND, BOUND)))),
+            }
+            for way, choose in ways.items():
+                self._write(way + name, lambda observation, choose=choose: self._act(observation, choose))
+
+    def _largest(self, critic: Any, obs: th.Tensor, candidates: th.Tensor) -> th.Tensor:
+        best = critic.q_values(critic.embed(obs), candidates).argmax(dim=1)  # (1,)
+        return candidates[:, best.item()]

@@ -17,6 +17,7 @@ from sb3_maxent.functional.policy_gradients import ent_coef_loss, score_function
 from sb3_maxent.functional.proposals import mixture_proposal, uniform_proposal
 from sb3_maxent.functional.shapes import check_shapes
 from sb3_maxent.functional.stein import (
+    kernel_mode,
     lower_median,
     median_bandwidth,
     mixed_space_score,
@@ -32,6 +33,7 @@ __all__ = [
     "critic_loss",
     "ent_coef_loss",
     "expectation",
+    "kernel_mode",
     "lower_median",
     "median_bandwidth",
     "mixed_space_score",

@@ -20,11 +20,13 @@ def lower_median(values: th.Tensor) -> th.Tensor:
     :raises ValueError: If the shape is wrong
     """
     check_shapes((values, "rows columns"))
+    middle = (values.shape[1] - 1) // 2
+    if th.compiler.is_exporting():
+        return values.sort(dim=1).values[:, middle]  # ONNX has no median
     if th.compiler.is_compiling() or values.requires_grad or values.device.type != "cpu" or values.dtype is th.bfloat16:
         return values.median(dim=1).values
     # NumPy's selection is vectorised, and four to ten times as fast. NumPy sorts NaN last, but PyTorch returns NaN as the
     # median
-    middle = (values.shape[1] - 1) // 2
     medians = np.partition(values.numpy(), middle, axis=1)[:, middle]
     return th.from_numpy(np.where(np.isnan(values.numpy()).any(axis=1), np.nan, medians).astype(medians.dtype))
 
@@ -67,6 +69,21 @@ def rbf_kernel(fixed: th.Tensor, updated: th.Tensor) -> tuple[th.Tensor, th.Tens
     squared_distances = (squared_norms - 2 * fixed @ updated.mT).clamp(min=0)  # (batch, fixed, updated)
     bandwidth = median_bandwidth(squared_distances)  # (batch, 1, 1)
     return th.exp(-squared_distances / bandwidth), bandwidth
+
+
+def kernel_mode(particles: th.Tensor) -> th.Tensor:
+    """
+    Estimate the mode of the density that the particles are samples of: the particle where their kernel density is largest.
+
+    :param particles: Samples, shape (batch, particles, action)
+    :return: One of the particles of each state, shape (batch, action)
+    :raises ValueError: If the shape is wrong or there are fewer than two particles
+    """
+    check_shapes((particles, "batch particles action"))
+    centred = particles - particles.mean(dim=1, keepdim=True)  # (batch, particles, action), for precise inner products
+    values, _ = rbf_kernel(centred, centred)  # (batch, particles, particles)
+    densest = values.sum(dim=1).argmax(dim=1)  # (batch,)
+    return particles[th.arange(densest.shape[0], device=particles.device), densest]
 
 
 def stein_variational_gradient(score: th.Tensor, fixed: th.Tensor, updated: th.Tensor) -> th.Tensor:
