@@ -8,9 +8,9 @@ Every 10,000 steps the same model acts in each of these ways: by the mode of the
 ``benchmarks/results/acting.csv``: task, seed, steps, way, and the returns of five episodes that start alike. A run that goes
 on after a kill starts its averages anew: delete its lines and start it again.
 
-``CompareSampling`` does the same for SoftQLearning (``benchmarks/results/acting_softqlearning.csv``). The newest sampling network
-and its averages act with zero noise, by a sample, and by one of the 32 actions of the fixed noise: by that of the largest
-Q-value, of the largest Q-value of the target critic, and by that where these actions are densest.
+``CompareSampling`` does the same for SoftQLearning (``benchmarks/results/acting_softqlearning.csv``). The newest sampling
+network and its averages act with zero noise, by a sample, and by one of the 32 actions of the fixed noise: by that of the
+largest Q-value, of the largest Q-value of the target critic, and by that where these actions are densest.
 """
 
 import csv

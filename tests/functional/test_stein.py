@@ -27,7 +27,7 @@ def test_kernel_by_hand():
 
 
 def test_mode_by_hand():
-    """Squared distances between 0, 1, 1.5 and 9: the lower median of all sixteen is 1, h = 1 / log 4, kernel sums 1.29, 1.96, 1.75, 1"""
+    """The lower median of the sixteen squared distances between 0, 1, 1.5 and 9 is 1, so h = 1 / log 4"""
     particles = th.tensor([[0.0, 1.0, 1.5, 9.0], [9.0, 1.5, 0.0, 1.0]]).unsqueeze(2)
     squared_distances = (particles[0] - particles[0].T).square()
     sums = th.exp(-squared_distances * math.log(4)).sum(dim=1)
