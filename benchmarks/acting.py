@@ -10,7 +10,8 @@ on after a kill starts its averages anew: delete its lines and start it again.
 
 ``CompareSampling`` does the same for SoftQLearning (``benchmarks/results/acting_softqlearning.csv``). The newest sampling
 network and its averages act with zero noise, by a sample, and by one of the 32 actions of the fixed noise: by that of the
-largest Q-value, of the largest Q-value of the target critic, and by that where these actions are densest.
+largest Q-value, also among the half of them that lies densest, of the largest Q-value of the target critic, and by that
+where they are densest.
 """
 
 import csv
@@ -25,7 +26,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_maxent.common.updates import TargetUpdate
-from sb3_maxent.functional import kernel_mode
+from sb3_maxent.functional import kernel_density
 
 FILE = Path(__file__).parent / "results" / "acting.csv"
 SOFT_Q_FILE = FILE.with_name("acting_softqlearning.csv")
@@ -120,11 +121,14 @@ class CompareSampling(CompareActing):
             ways = {
                 "sample": lambda obs, actor=actor: actor.sample_actions(obs, 1)[:, 0],
                 "zero noise": lambda obs, actor=actor: actor.actions_from_noise(obs, th.zeros(1, 1, actor.noise_dim))[:, 0],
-                "largest Q": lambda obs, actor=actor: self._largest(self.policy.critic, obs, actor.candidates(obs)),
+                "largest Q": lambda obs, actor=actor: self._largest(self.policy.critic, obs, actor.fixed_actions(obs)),
                 "largest target Q": lambda obs, actor=actor: self._largest(
-                    self.policy.critic_target, obs, actor.candidates(obs)
+                    self.policy.critic_target, obs, actor.fixed_actions(obs)
                 ),
-                "densest": lambda obs, actor=actor: th.tanh(kernel_mode(th.atanh(actor.candidates(obs).clamp(-BOUND, BOUND)))),
+                "densest": lambda obs, actor=actor: self._densest(actor.fixed_actions(obs)),
+                "largest Q of the denser half": lambda obs, actor=actor: self._largest(
+                    self.policy.critic, obs, actor.candidates(obs)
+                ),
             }
             for way, choose in ways.items():
                 self._write(way + name, lambda observation, choose=choose: self._act(observation, choose))
@@ -132,3 +136,7 @@ class CompareSampling(CompareActing):
     def _largest(self, critic: Any, obs: th.Tensor, candidates: th.Tensor) -> th.Tensor:
         best = critic.q_values(critic.embed(obs), candidates).argmax(dim=1)  # (1,)
         return candidates[:, best.item()]
+
+    def _densest(self, actions: th.Tensor) -> th.Tensor:
+        density = kernel_density(th.atanh(actions.clamp(-BOUND, BOUND)))  # (1, candidates)
+        return actions[:, density.argmax(dim=1).item()]

@@ -69,7 +69,7 @@ def test_predict_of_model_policy_and_actor(variant):
     expected = model.predict(observation, deterministic=True)[0]
     assert np.array_equal(model.policy.predict(observation, deterministic=True)[0], expected)
     if variant == "DSPG":
-        assert np.array_equal(model.averaged_actor.predict(observation, deterministic=True)[0], expected)
+        assert np.array_equal(model.policy.averaged_actor.predict(observation, deterministic=True)[0], expected)
         assert not np.array_equal(model.actor.predict(observation, deterministic=True)[0], expected)
     elif variant == "SoftQLearning":
         # The sampling network has no best action of its own

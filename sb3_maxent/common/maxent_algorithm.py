@@ -94,8 +94,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
 
     def _create_aliases(self) -> None:
         self.actor = self.policy.actor
-        self.critic = self.policy.critic
-        self.critic_target = self.policy.critic_target
+        self.critic, self.critic_target = self.policy.critic, self.policy.critic_target
 
     def _target_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Networks, and the target networks that follow them"""
@@ -127,6 +126,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         if gradient_steps < 1:
             return
         self.policy.set_training_mode(True)
+        n_before = self._n_updates // self.policy_delay  # updates of the actor
         self._update_learning_rates()
         self.temperature.follow_schedule(self._current_progress_remaining)
         target_updates = [TargetUpdate(*pair) for pair in self._target_pairs()]
@@ -142,6 +142,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             if self._n_updates % self.target_update_interval == 0:
                 for update_target in target_updates:
                     update_target(self.tau)
+        self.policy.average_actor(n_before, self._n_updates // self.policy_delay)
         self._tell_policy()
         self._log(metrics, gradient_steps)
 

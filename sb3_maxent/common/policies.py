@@ -13,59 +13,10 @@ from torch import nn
 from sb3_maxent.common.checks import check_count, check_flag
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.discrete import choices_of
-from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.layers import follow_each_batch
 from sb3_maxent.common.masks import MASK, check_masks, has_mask
-from sb3_maxent.common.observations import batch_size_of
-from sb3_maxent.common.updates import optimized
-
-
-class SampledActor:
-    """Mixin of all actors: it makes several actions per state from noise."""
-
-    # Components of the noise that one action takes
-    noise_dim: int
-    device: th.device
-
-    def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
-        """
-        Draw the noise of several actions per state. Override it for other noise than standard normal.
-
-        :param batch_size: Number of states
-        :param n_samples: Number of actions per state
-        :return: Noise, not contiguous, shape (batch, samples, ``noise_dim``)
-        """
-        return draw_noise(th.randn, batch_size, n_samples, self.noise_dim, self.device)
-
-    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
-        """
-        Turn noise into actions.
-
-        :param obs: Observations, shape (batch, ...)
-        :param noise: Noise as :meth:`draw_noise` draws it, shape (batch, samples, ``noise_dim``)
-        :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
-        """
-        raise NotImplementedError
-
-    def allowed(self, obs: PyTorchObs) -> th.Tensor | None:
-        """
-        Actions that a mask in the observation allows.
-
-        :param obs: Observations, shape (batch, ...)
-        :return: Which are allowed, shape (batch, actions), ``None`` without a mask, as for every box
-        """
-        return None
-
-    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
-        """
-        Draw several actions per state.
-
-        :param obs: Observations, shape (batch, ...)
-        :param n_samples: Number of actions per state
-        :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
-        """
-        return self.actions_from_noise(obs, self.draw_noise(batch_size_of(obs), n_samples))
+from sb3_maxent.common.updates import TargetUpdate, optimized
 
 
 class MaxEntPolicy(SACPolicy):
@@ -85,6 +36,8 @@ class MaxEntPolicy(SACPolicy):
         ``batch_norm``, as CrossQ does
     :param unit_norm: Whether the weights into each hidden unit of the critics have norm 1 after every step. It needs
         ``batch_norm``
+    :param actor_averaging: Length of the moving average of the actor's parameters that deterministic actions come from, in
+        updates of the actor; a tenth of all updates if that is less. ``None`` acts with the newest parameters
     :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Arguments of the optimizer, except the learning rate. Adam is fused unless they say otherwise
     :param kwargs: Arguments of SB3's ``SACPolicy``: ``net_arch``, ``activation_fn``, ``n_critics``, ...
@@ -97,6 +50,7 @@ class MaxEntPolicy(SACPolicy):
     actor: Any
     critic: MultiActionCritic  # type: ignore[assignment]
     critic_target: MultiActionCritic  # type: ignore[assignment]
+    averaged_actor: Any
 
     def __init__(
         self,
@@ -109,18 +63,21 @@ class MaxEntPolicy(SACPolicy):
         target_critic: bool = True,
         batch_norm: bool = False,
         unit_norm: bool = False,
+        actor_averaging: int | None = None,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         for name, value in (("target_critic", target_critic), ("batch_norm", batch_norm), ("unit_norm", unit_norm)):
             check_flag(value, name)
+        if actor_averaging is not None:
+            check_count(actor_averaging, "actor_averaging")
         if optimizer_class is th.optim.Adam and not {"fused", "foreach"} & set(optimizer_kwargs or {}):
             # One kernel for all parameters instead of a dozen for each
             optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
         self.has_mask = has_mask(observation_space, action_space)
         self.action_layer = action_layer
-        self.evaluation_precision = evaluation_precision
+        self.evaluation_precision, self.actor_averaging = evaluation_precision, actor_averaging
         self.target_critic, self.batch_norm, self.unit_norm = target_critic, batch_norm, unit_norm
         super().__init__(
             observation_space,
@@ -150,6 +107,35 @@ class MaxEntPolicy(SACPolicy):
         if isinstance(self.actor, nn.Module):
             self.actor.optimizer = self._make_optimizer(list(self.actor.parameters()), lr_schedule)
         self._check_disjoint()
+        self.averaged_actor = None if self.actor_averaging is None else self._copy_actor()
+
+    def _copy_actor(self) -> Any:
+        actor = self.make_actor()
+        actor.load_state_dict(self.actor.state_dict())
+        actor.set_training_mode(False)
+        return actor
+
+    def acting_actor(self, deterministic: bool) -> Any:
+        """
+        Choose the actor that acts.
+
+        :param deterministic: Whether to act deterministically
+        :return: The averaged actor if there is one and actions are deterministic, otherwise the newest one
+        """
+        return self.averaged_actor if deterministic and self.averaged_actor is not None else self.actor
+
+    def average_actor(self, n_before: int, n_updates: int) -> None:
+        """
+        Move the averaged actor towards the newest one.
+
+        :param n_before: Number of updates of the actor at the last call
+        :param n_updates: Number of updates of the actor
+        """
+        if self.averaged_actor is not None and n_updates > n_before:
+            # A tenth of all updates at first: a longer average would hold on to actors that knew nothing
+            n_averaged = min(self.actor_averaging or 1, 1 + n_updates // 10)
+            weight = min(1.0, (n_updates - n_before) / n_averaged)
+            TargetUpdate(self.actor, self.averaged_actor, average_statistics=True)(weight)
 
     def _make_optimizer(self, parameters: list[nn.Parameter], lr_schedule: Schedule) -> Any:
         return self.optimizer_class(parameters, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
@@ -292,4 +278,5 @@ class MaxEntPolicy(SACPolicy):
             "target_critic": self.target_critic,
             "batch_norm": self.batch_norm,
             "unit_norm": self.unit_norm,
+            "actor_averaging": self.actor_averaging,
         }

@@ -21,7 +21,7 @@ from sb3_maxent.common.errors import finite
 from sb3_maxent.common.layers import make_trunk
 from sb3_maxent.common.masks import mask_of
 from sb3_maxent.common.mixtures import SquashedMixture, spread_points
-from sb3_maxent.common.policies import SampledActor
+from sb3_maxent.common.sampled_actor import SampledActor
 from sb3_maxent.common.types import ActionSamples
 
 STD_HEADS = ("log_std", "sigmoid")

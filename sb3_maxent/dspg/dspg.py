@@ -14,7 +14,6 @@ from sb3_maxent.common.checks import check_count
 from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.types import ActionSamples, UpdateNoise
-from sb3_maxent.common.updates import TargetUpdate
 from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
 from sb3_maxent.functional import expectation, score_function_loss
 from sb3_maxent.functional.policy_gradients import BASELINES
@@ -202,21 +201,11 @@ class DSPG(MaxEntAlgorithm):
             )
 
     def _create_aliases(self) -> None:
-        self.actor_target, self.averaged_actor = self.policy.actor_target, self.policy.averaged_actor
+        self.actor_target = self.policy.actor_target
         super()._create_aliases()
 
     def _target_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         return [*super()._target_pairs(), *([] if self.actor_target is None else [(self.actor, self.actor_target)])]
-
-    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        n_before = self._n_updates // self.policy_delay  # updates of the actor
-        super().train(gradient_steps, batch_size)
-        n_updates = self._n_updates // self.policy_delay
-        if self.averaged_actor is not None and n_updates > n_before:
-            # A tenth of all updates at first: a longer average would hold on to actors that knew nothing
-            n_averaged = min(self.policy.actor_averaging or 1, 1 + n_updates // 10)
-            weight = min(1.0, (n_updates - n_before) / n_averaged)
-            TargetUpdate(self.actor, self.averaged_actor, average_statistics=True)(weight)
 
     def _draw_noise(self, batch_size: int, update_actor: bool = True) -> UpdateNoise:
         n_target_samples = self.n_target_samples or self.n_action_samples
@@ -243,4 +232,4 @@ class DSPG(MaxEntAlgorithm):
         return loss, expectation(log_prob.detach(), weights)  # (), (batch, 1)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor_target", "averaged_actor"]
+        return [*super()._excluded_save_params(), "actor_target"]

@@ -41,8 +41,8 @@ class DSPGPolicy(MaxEntPolicy):
     :param n_components: Number of squashed Gaussians that the policy of ``Box`` actions is a mixture of. With more than one,
         the deterministic action is the mean of largest Q-value
     :param target_actor: Whether the critic target samples from a slowly moving copy of the actor, as in the paper
-    :param actor_averaging: Length of the moving average of the actor's parameters that deterministic actions come from, in
-        updates of the actor; a tenth of all updates if that is less. ``None`` acts with the newest parameters
+    :param actor_averaging: Length of the moving average of the actor, see
+        :class:`~sb3_maxent.common.policies.MaxEntPolicy`
     :param kwargs: Arguments of :class:`~sb3_maxent.common.policies.MaxEntPolicy` and of SB3's ``SACPolicy``
     :raises ValueError: If an argument has no meaning
     """
@@ -71,25 +71,16 @@ class DSPGPolicy(MaxEntPolicy):
         **kwargs: Any,
     ):
         check_flag(target_actor, "target_actor")
-        if actor_averaging is not None:
-            check_count(actor_averaging, "actor_averaging")
         check_count(n_components, "n_components")
         self.std_head, self.n_components = std_head, n_components
-        self.target_actor, self.actor_averaging = target_actor, actor_averaging
+        self.target_actor = target_actor
         unit_norm = batch_norm if unit_norm is None else unit_norm
-        normalised: dict[str, Any] = {"action_layer": action_layer, "batch_norm": batch_norm, "unit_norm": unit_norm}
-        super().__init__(observation_space, action_space, lr_schedule, **normalised, **kwargs)
+        shared: dict[str, Any] = {"action_layer": action_layer, "batch_norm": batch_norm, "unit_norm": unit_norm}
+        super().__init__(observation_space, action_space, lr_schedule, actor_averaging=actor_averaging, **shared, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         self.actor_target = self._copy_actor() if self.target_actor else None
-        self.averaged_actor = None if self.actor_averaging is None else self._copy_actor()
-
-    def _copy_actor(self) -> Any:
-        actor = self.make_actor()
-        actor.load_state_dict(self.actor.state_dict())
-        actor.set_training_mode(False)
-        return actor
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         space, is_hybrid = self.action_space, isinstance(self.action_space, HybridBox)
@@ -111,7 +102,7 @@ class DSPGPolicy(MaxEntPolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         # The actor does not know which of several deterministic actions is the best
-        actor = self.actor if self.averaged_actor is None or not deterministic else self.averaged_actor
+        actor = self.acting_actor(deterministic)
         candidates = actor.candidates(observation) if deterministic else None
         return actor(observation, deterministic) if candidates is None else self.best_action(observation, candidates)
 
@@ -121,7 +112,6 @@ class DSPGPolicy(MaxEntPolicy):
             "std_head": self.std_head,
             "n_components": self.n_components,
             "target_actor": self.target_actor,
-            "actor_averaging": self.actor_averaging,
         }
 
 

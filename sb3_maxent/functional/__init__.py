@@ -17,7 +17,7 @@ from sb3_maxent.functional.policy_gradients import ent_coef_loss, score_function
 from sb3_maxent.functional.proposals import mixture_proposal, uniform_proposal
 from sb3_maxent.functional.shapes import check_shapes
 from sb3_maxent.functional.stein import (
-    kernel_mode,
+    kernel_density,
     lower_median,
     median_bandwidth,
     mixed_space_score,
@@ -33,7 +33,7 @@ __all__ = [
     "critic_loss",
     "ent_coef_loss",
     "expectation",
-    "kernel_mode",
+    "kernel_density",
     "lower_median",
     "median_bandwidth",
     "mixed_space_score",

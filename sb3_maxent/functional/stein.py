@@ -71,19 +71,18 @@ def rbf_kernel(fixed: th.Tensor, updated: th.Tensor) -> tuple[th.Tensor, th.Tens
     return th.exp(-squared_distances / bandwidth), bandwidth
 
 
-def kernel_mode(particles: th.Tensor) -> th.Tensor:
+def kernel_density(particles: th.Tensor) -> th.Tensor:
     """
-    Estimate the mode of the density that the particles are samples of: the particle where their kernel density is largest.
+    Density of the particles at each of them, up to a constant of the state: the sum of the kernels of all particles.
 
-    :param particles: Samples, shape (batch, particles, action)
-    :return: One of the particles of each state, shape (batch, action)
+    :param particles: Particles, shape (batch, fixed, action)
+    :return: Shape (batch, fixed)
     :raises ValueError: If the shape is wrong or there are fewer than two particles
     """
-    check_shapes((particles, "batch particles action"))
-    centred = particles - particles.mean(dim=1, keepdim=True)  # (batch, particles, action), for precise inner products
-    values, _ = rbf_kernel(centred, centred)  # (batch, particles, particles)
-    densest = values.sum(dim=1).argmax(dim=1)  # (batch,)
-    return particles[th.arange(densest.shape[0], device=particles.device), densest]
+    check_shapes((particles, "batch fixed action"))
+    centred = particles - particles.mean(dim=1, keepdim=True)  # (batch, fixed, action), for precise inner products
+    values, _ = rbf_kernel(centred, centred)  # (batch, fixed, fixed)
+    return values.sum(dim=1)  # (batch, fixed)
 
 
 def stein_variational_gradient(score: th.Tensor, fixed: th.Tensor, updated: th.Tensor) -> th.Tensor:

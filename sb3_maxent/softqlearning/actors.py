@@ -14,14 +14,14 @@ from sb3_maxent.common.compilation import store
 from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.layers import NarrowLinear, add_linear, chunk_size, make_trunk, per_sample
 from sb3_maxent.common.observations import batch_size_of
-from sb3_maxent.common.policies import SampledActor
+from sb3_maxent.common.sampled_actor import SampledActor
 from sb3_maxent.common.types import ActionSamples, ValueNoise
-from sb3_maxent.functional import mixture_proposal, uniform_proposal
+from sb3_maxent.functional import kernel_density, mixture_proposal, uniform_proposal
 from sb3_maxent.softqlearning.softmax_actor import check_random
 
 VALUE_PROPOSALS = ("mixture", "uniform")
-# Number of actions that ``deterministic=True`` compares, and the largest size of the noise set
-N_CANDIDATES = 32
+# Number of vectors of fixed noise, of which half make the candidates, and the largest size of the noise set
+N_NOISE_VECTORS = 32
 
 
 class Actor(SampledActor, BasePolicy):
@@ -78,7 +78,7 @@ class Actor(SampledActor, BasePolicy):
         self.net_arch, self.features_dim = net_arch, features_dim
         self.activation_fn, self.noise_layer, self.batch_norm = activation_fn, noise_layer, batch_norm
         self.noise_dim = get_action_dim(action_space)
-        self.register_buffer("deterministic_noise", th.randn(N_CANDIDATES, self.noise_dim))
+        self.register_buffer("deterministic_noise", th.randn(N_NOISE_VECTORS, self.noise_dim))
         layer = noise_layer % len(net_arch)
         widths = [features_dim, *net_arch]
         trunk = make_trunk(features_dim, net_arch[:layer], activation_fn, batch_norm)
@@ -196,14 +196,29 @@ class Actor(SampledActor, BasePolicy):
             actions, log_proposal = uniform_proposal(noise.proposal[..., 1:])  # (batch, samples, action), (batch, samples)
         return ActionSamples(store(actions), log_proposal)
 
-    def candidates(self, obs: PyTorchObs) -> th.Tensor:
+    def fixed_actions(self, obs: PyTorchObs) -> th.Tensor:
         """
         Turn ``deterministic_noise``, which is the same for all states at all times, into actions.
 
         :param obs: Observations, shape (batch, ...)
+        :return: Actions in [-1, 1], shape (batch, vectors of noise, action)
+        """
+        return th.tanh(self._fixed_pre_tanh(obs))
+
+    def candidates(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        Actions that ``deterministic=True`` compares: the half of the ``fixed_actions`` that lies densest, by the kernel of the
+        particles. The critic has seen few actions like the others, and often overestimates them.
+
+        :param obs: Observations, shape (batch, ...)
         :return: Actions in [-1, 1], shape (batch, candidates, action)
         """
-        return self.actions_from_noise(obs, self.deterministic_noise.expand(batch_size_of(obs), -1, -1))
+        pre_tanh = self._fixed_pre_tanh(obs)  # (batch, 2 * candidates, action)
+        densest = kernel_density(pre_tanh).topk(N_NOISE_VECTORS // 2, dim=1).indices  # (batch, candidates)
+        return th.tanh(pre_tanh.gather(1, densest.unsqueeze(2).expand(-1, -1, self.noise_dim)))
+
+    def _fixed_pre_tanh(self, obs: PyTorchObs) -> th.Tensor:
+        return self.pre_tanh(obs, self.deterministic_noise.expand(batch_size_of(obs), -1, -1))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self(observation, deterministic)

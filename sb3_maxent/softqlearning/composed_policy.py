@@ -146,9 +146,18 @@ class ResamplingActor(NetworklessActor):
         :param obs: Observations, shape (batch, ...)
         :return: Actions in [-1, 1], shape (batch, candidates, action)
         """
-        centres = th.cat([part.actor.candidates(obs) for part in self.policy.parts], dim=1)
+        centres = th.cat([part.actor.fixed_actions(obs) for part in self.policy.parts], dim=1)
         noise = self.policy.candidate_noise.expand(batch_size_of(obs), -1, -1)
         return th.cat([centres, mixture_proposal(centres, noise)[0]], dim=1)
+
+    def fixed_actions(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        The same actions, for a policy that is composed of this one.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Actions in [-1, 1], shape (batch, candidates, action)
+        """
+        return self.candidates(obs)
 
 
 class ComposedPolicy(SoftQLearningPolicy):
@@ -194,6 +203,7 @@ class ComposedPolicy(SoftQLearningPolicy):
             n_components = int(np.prod(self.action_space.shape))
             self.register_buffer("candidate_noise", th.rand(N_PROPOSALS, 1 + n_components))
         self.actor = ResamplingActor(self) if isinstance(self.action_space, spaces.Box) else SoftmaxActor(self)
+        self.averaged_actor = None
         self.set_training_mode(False)
 
     @property

@@ -56,15 +56,18 @@ class SoftQLearningPolicy(MaxEntPolicy):
                 raise ValueError(
                     "share_features_extractor=True: without a network in the actor there is nothing to share. Leave it out"
                 )
+            if self.actor_averaging is not None:
+                raise ValueError(f"actor_averaging={self.actor_averaging} has no effect without a network: leave it out")
             return SoftmaxActor(self)
         actor_kwargs = self._update_features_extractor(self.net_args, features_extractor)
         return self.actor_class(**actor_kwargs, noise_layer=self.noise_layer, batch_norm=self.batch_norm).to(self.device)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        actor = self.acting_actor(deterministic)
         if not deterministic:
-            return self.actor(observation)  # (batch, action), or (batch,)
+            return actor(observation)  # (batch, action), or (batch,)
         # The action with the largest Q-value, of all discrete actions or of those that the actor makes from fixed noise
-        return self.best_action(observation, self.actor.candidates(observation), self.actor.allowed(observation))
+        return self.best_action(observation, actor.candidates(observation), actor.allowed(observation))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "noise_layer": self.noise_layer}

@@ -10,7 +10,7 @@ from sb3_maxent.common.distributions import Categorical, draw_noise
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.masks import joint_mask, mask_of
 from sb3_maxent.common.observations import batch_size_of
-from sb3_maxent.common.policies import SampledActor
+from sb3_maxent.common.sampled_actor import SampledActor
 from sb3_maxent.common.types import ActionSamples
 
 

@@ -22,7 +22,7 @@ from sb3_maxent.functional import (
     soft_value_importance,
     stein_variational_gradient,
 )
-from sb3_maxent.softqlearning.actors import N_CANDIDATES, VALUE_PROPOSALS
+from sb3_maxent.softqlearning.actors import N_NOISE_VECTORS, VALUE_PROPOSALS
 from sb3_maxent.softqlearning.noise_set import size_of_noise_set
 from sb3_maxent.softqlearning.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SoftQLearningPolicy
 
@@ -232,7 +232,7 @@ class SoftQLearning(MaxEntAlgorithm):
             )
 
     def _current_noise_set_size(self) -> int | None:
-        return size_of_noise_set(self.noise_set_size, self.action_space, self._current_progress_remaining, N_CANDIDATES)
+        return size_of_noise_set(self.noise_set_size, self.action_space, self._current_progress_remaining, N_NOISE_VECTORS)
 
     def _tell_policy(self) -> None:
         self.policy.ent_coef.copy_(self.temperature.value.reshape(()))

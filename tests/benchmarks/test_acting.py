@@ -8,7 +8,8 @@ from tests.models import differing, parameters_of
 
 ACTORS = ("", " / average of 200", " / average of 2000")
 DSPG_WAYS = ["mode", "sample", "best of 4", "best of 16", "average of 200", "average of 2000"]
-SOFT_Q_WAYS = [way + actor for actor in ACTORS for way in ("sample", "zero noise", "largest Q", "largest target Q", "densest")]
+WAYS = ("sample", "zero noise", "largest Q", "largest target Q", "densest", "largest Q of the denser half")
+SOFT_Q_WAYS = [way + actor for actor in ACTORS for way in WAYS]
 
 
 @pytest.mark.parametrize(

@@ -89,54 +89,6 @@ def test_the_target_samples_from_the_right_actor(target_actor):
     assert th.equal(next_value(model, observations, noise, th.tensor(0.1)), before) == target_actor
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_the_averaged_actor_by_hand(batch_norm):
-    """A moving average over a tenth of all updates, at most three, running statistics included"""
-    policy_kwargs = {"net_arch": [16, 16], "actor_averaging": 3, "batch_norm": batch_norm}
-    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "policy_kwargs": policy_kwargs, "policy_delay": 2}).learn(10)
-    expected: dict[str, th.Tensor] = {}
-    for n in range(1, 33):
-        before = {name: value.clone() for name, value in model.averaged_actor.state_dict().items()}
-        model.train(gradient_steps=1, batch_size=8)  # of the critic alone
-        assert all(th.equal(value, before[name]) for name, value in model.averaged_actor.state_dict().items())
-        model.train(gradient_steps=1, batch_size=8)
-        for name, value in model.actor.state_dict().items():
-            window = 1 if n < 10 else 2 if n < 20 else 3
-            expected[name] = value.clone() if n == 1 else expected[name] + (value - expected[name]) / window
-    assert any("running" in name for name in expected) == batch_norm
-    for name, value in model.averaged_actor.state_dict().items():
-        assert not value.is_floating_point() or th.allclose(value, expected[name], atol=1e-6), name
-    assert not th.allclose(model.averaged_actor.mu.weight, model.actor.mu.weight, atol=1e-6)
-    # Two updates of the actor in one call weigh twice as much
-    before = model.averaged_actor.mu.weight.clone()
-    model.train(gradient_steps=4, batch_size=8)
-    assert th.allclose(model.averaged_actor.mu.weight, before + (model.actor.mu.weight - before) * 2 / 3, atol=1e-6)
-
-
-def test_only_deterministic_actions_are_of_the_averaged_actor():
-    model = DSPG("MlpPolicy", "Pendulum-v1", learning_starts=10, buffer_size=1000).learn(30)
-    assert DSPG("MlpPolicy", "Pendulum-v1", **TINY).averaged_actor is None
-    observation = model.observation_space.sample()
-
-    def actions(deterministic: bool) -> np.ndarray:
-        th.manual_seed(0)
-        return model.predict(observation, deterministic=deterministic)[0]
-
-    before = {deterministic: actions(deterministic) for deterministic in (False, True)}
-    with th.no_grad():
-        model.actor.mu.bias.add_(1.0)
-    assert not np.allclose(actions(False), before[False]) and np.array_equal(actions(True), before[True])
-    with th.no_grad():
-        model.averaged_actor.mu.bias.add_(1.0)
-    assert not np.allclose(actions(True), before[True])
-
-
-@pytest.mark.parametrize("value", [0, -1, 0.5, "10"])
-def test_actor_averaging_is_a_count(value):
-    with pytest.raises(ValueError, match=f"actor_averaging={value!r}"):
-        DSPG("MlpPolicy", "Pendulum-v1", policy_kwargs={"actor_averaging": value})
-
-
 def test_next_value_by_hand():
     """Smallest critic at each sampled action, minus the sampled entropy, averaged"""
     model = DSPG("MlpPolicy", "Pendulum-v1", **TINY).learn(20)

@@ -22,6 +22,7 @@ FUNCTIONS = {
     "lower_median": (["rows columns"], []),
     "median_bandwidth": (["batch fixed updated"], []),
     "rbf_kernel": ([FIXED, "batch updated action"], []),
+    "kernel_density": ([FIXED], []),
     "stein_variational_gradient": ([FIXED, FIXED, "batch updated action"], []),
     "pre_tanh_score": ([FIXED] * 2, [0.5]),
     "mixed_space_score": ([FIXED] * 2, [0.5]),

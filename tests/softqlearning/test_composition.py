@@ -106,6 +106,12 @@ def test_deterministic_actions_are_the_best():
         assert composed.predict(ONE, deterministic=True)[0] == pytest.approx(best, abs=0.1)
 
 
+def test_compositions_can_be_composed():
+    composed = compose([compose(MODELS), MODELS[0]], weights=[2, 1])
+    expected, _ = compose(MODELS, weights=[2, 1]).predict(ONE, deterministic=True)
+    assert composed.predict(ONE, deterministic=True)[0] == pytest.approx(expected, abs=0.05)
+
+
 def test_other_temperatures_are_other_units():
     """Rewards and temperature three times as large are the same policy"""
     scaled = [MODELS[0], quadratic_model(27.0, -0.6, 3 * ALPHA)]

@@ -180,18 +180,23 @@ def test_the_temperature_follows_its_schedule_after_loading(env_id, tmp_path):
 # --- deterministic actions ---------------------------------------------------------------------------------------------
 
 
-def test_deterministic_is_the_best_of_fixed_candidates():
+def test_deterministic_is_the_best_of_the_denser_candidates():
     model = SoftQLearning("MlpPolicy", "Pendulum-v1", **SMALL)
+    model.actor.deterministic_noise.copy_(th.linspace(-1, 1, 32)[:, None])
+    # Actions before tanh: 20 within 0.2 around 0.8, where they are densest in the middle, and 12 from -3 to -1
+    model.actor.pre_tanh = lambda obs, noise: th.where(noise > -0.25, 0.8 + 0.2 * noise**3, 2 * noise - 1)
     observation = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    candidates = model.actor.candidates(th.as_tensor(observation))
+    assert candidates.shape == (20, 16, 1) and (candidates.atanh() - 0.8).abs().max() < 0.2
+    # The largest Q-value is that of an action outside of the denser half
+    model.critic.q_values = lambda embedding, actions: -actions[..., 0]
     first, second = (model.predict(observation, deterministic=True)[0] for _ in range(2))
     assert np.array_equal(first, second)
-    # A Q-function with its largest value at an action of the box's inside: the nearest candidate is chosen
-    model.critic.q_values = lambda embedding, actions: -(actions[..., 0] - 0.3).abs()
-    chosen = model.predict(observation, deterministic=True)[0] / 2
-    with th.no_grad():
-        candidates = model.actor.candidates(th.as_tensor(observation))[..., 0].numpy()
-    assert np.abs(chosen[:, 0] - 0.3) == pytest.approx(np.abs(candidates - 0.3).min(axis=1), abs=1e-6)
-    assert np.abs(candidates - 0.3).mean() > 1.2 * np.abs(chosen - 0.3).mean()
+    assert first / 2 == pytest.approx(candidates.min(dim=1).values.numpy(), abs=1e-6)
+    # The largest is inside: the nearest candidate
+    model.critic.q_values = lambda embedding, actions: -(actions[..., 0] - 0.67).abs()
+    nearest = (candidates - 0.67).abs().min(dim=1).values.numpy()
+    assert np.abs(model.predict(observation, deterministic=True)[0] / 2 - 0.67) == pytest.approx(nearest, abs=1e-6)
 
 
 # --- Discrete ----------------------------------------------------------------------------------------------------------

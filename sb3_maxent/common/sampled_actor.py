@@ -1,0 +1,54 @@
+"""What all actors share: they make several actions per state from noise."""
+
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
+
+from sb3_maxent.common.distributions import draw_noise
+from sb3_maxent.common.observations import batch_size_of
+
+
+class SampledActor:
+    """Mixin of all actors: it makes several actions per state from noise."""
+
+    # Components of the noise that one action takes
+    noise_dim: int
+    device: th.device
+
+    def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
+        """
+        Draw the noise of several actions per state. Override it for other noise than standard normal.
+
+        :param batch_size: Number of states
+        :param n_samples: Number of actions per state
+        :return: Noise, not contiguous, shape (batch, samples, ``noise_dim``)
+        """
+        return draw_noise(th.randn, batch_size, n_samples, self.noise_dim, self.device)
+
+    def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
+        """
+        Turn noise into actions.
+
+        :param obs: Observations, shape (batch, ...)
+        :param noise: Noise as :meth:`draw_noise` draws it, shape (batch, samples, ``noise_dim``)
+        :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        """
+        raise NotImplementedError
+
+    def allowed(self, obs: PyTorchObs) -> th.Tensor | None:
+        """
+        Actions that a mask in the observation allows.
+
+        :param obs: Observations, shape (batch, ...)
+        :return: Which are allowed, shape (batch, actions), ``None`` without a mask, as for every box
+        """
+        return None
+
+    def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
+        """
+        Draw several actions per state.
+
+        :param obs: Observations, shape (batch, ...)
+        :param n_samples: Number of actions per state
+        :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
+        """
+        return self.actions_from_noise(obs, self.draw_noise(batch_size_of(obs), n_samples))

@@ -1,0 +1,75 @@
+"""The moving average of the actor that deterministic actions come from."""
+
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_maxent import DSPG, SoftQLearning
+from tests.models import make_model
+
+ALGORITHMS = ["DSPG", "SoftQLearning"]
+
+
+def copy_of(network: th.nn.Module) -> dict[str, th.Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def change(network: th.nn.Module) -> None:
+    with th.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.5)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_by_hand(algorithm, batch_norm):
+    """A moving average over a tenth of all updates, at most three, running statistics included"""
+    policy_kwargs = {"actor_averaging": 3, "batch_norm": batch_norm}
+    model = make_model(algorithm, policy_kwargs=policy_kwargs, policy_delay=2, learning_starts=10).learn(10)
+    averaged = model.policy.averaged_actor
+    expected: dict[str, th.Tensor] = {}
+    for n in range(1, 33):
+        before = copy_of(averaged)
+        model.train(gradient_steps=1, batch_size=8)  # of the critic alone
+        assert all(th.equal(value, before[name]) for name, value in averaged.state_dict().items())
+        model.train(gradient_steps=1, batch_size=8)
+        for name, value in model.actor.state_dict().items():
+            window = 1 if n < 10 else 2 if n < 20 else 3
+            expected[name] = value.clone() if n == 1 else expected[name] + (value - expected[name]) / window
+    assert any("running" in name for name in expected) == batch_norm
+    for name, value in averaged.state_dict().items():
+        assert not value.is_floating_point() or th.allclose(value, expected[name], atol=1e-6), name
+    newest, average = next(iter(model.actor.parameters())), next(iter(averaged.parameters()))
+    assert not th.allclose(average, newest, atol=1e-6)
+    # Two updates of the actor in one call weigh twice as much
+    first = average.clone()
+    model.train(gradient_steps=4, batch_size=8)
+    assert th.allclose(average, first + (newest - first) * 2 / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_only_deterministic_actions_are_of_it(algorithm):
+    model = make_model(algorithm, policy_kwargs={"actor_averaging": 5}, learning_starts=10).learn(30)
+    assert make_model(algorithm, policy_kwargs={"actor_averaging": None}).policy.averaged_actor is None
+    observation = model.observation_space.sample()
+
+    def actions(deterministic: bool) -> np.ndarray:
+        th.manual_seed(0)
+        return model.predict(observation, deterministic=deterministic)[0]
+
+    before = {deterministic: actions(deterministic) for deterministic in (False, True)}
+    change(model.actor)
+    assert not np.allclose(actions(False), before[False]) and np.array_equal(actions(True), before[True])
+    change(model.policy.averaged_actor)
+    assert not np.allclose(actions(True), before[True])
+
+
+@pytest.mark.parametrize("value", [0, -1, 0.5, "10"])
+def test_its_length_is_a_count(value):
+    with pytest.raises(ValueError, match=f"actor_averaging={value!r}"):
+        DSPG("MlpPolicy", "Pendulum-v1", policy_kwargs={"actor_averaging": value})
+
+
+def test_a_softmax_of_q_values_has_none():
+    with pytest.raises(ValueError, match="actor_averaging=10 has no effect"):
+        SoftQLearning("MlpPolicy", "CartPole-v1", policy_kwargs={"actor_averaging": 10})
