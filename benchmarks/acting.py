@@ -26,14 +26,11 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_maxent.common.updates import TargetUpdate
-from sb3_maxent.functional import kernel_density
 
 FILE = Path(__file__).parent / "results" / "acting.csv"
 SOFT_Q_FILE = FILE.with_name("acting_softqlearning.csv")
 AVERAGED_STEPS = (200, 2000)
 N_SAMPLES = (4, 16)
-# Largest action whose value before tanh is precise
-BOUND = 1 - 1e-6
 
 
 class CompareActing(BaseCallback):
@@ -120,12 +117,14 @@ class CompareSampling(CompareActing):
         for name, actor in actors.items():
             ways = {
                 "sample": lambda obs, actor=actor: actor.sample_actions(obs, 1)[:, 0],
-                "zero noise": lambda obs, actor=actor: actor.actions_from_noise(obs, th.zeros(1, 1, actor.noise_dim))[:, 0],
+                "zero noise": lambda obs, actor=actor: actor.actions_from_noise(
+                    obs, th.zeros(1, 1, actor.noise_dim, device=actor.device)
+                )[:, 0],
                 "largest Q": lambda obs, actor=actor: self._largest(self.policy.critic, obs, actor.fixed_actions(obs)),
                 "largest target Q": lambda obs, actor=actor: self._largest(
                     self.policy.critic_target, obs, actor.fixed_actions(obs)
                 ),
-                "densest": lambda obs, actor=actor: self._densest(actor.fixed_actions(obs)),
+                "densest": lambda obs, actor=actor: actor.candidates(obs)[:, 0],
                 "largest Q of the denser half": lambda obs, actor=actor: self._largest(
                     self.policy.critic, obs, actor.candidates(obs)
                 ),
@@ -136,7 +135,3 @@ class CompareSampling(CompareActing):
     def _largest(self, critic: Any, obs: th.Tensor, candidates: th.Tensor) -> th.Tensor:
         best = critic.q_values(critic.embed(obs), candidates).argmax(dim=1)  # (1,)
         return candidates[:, best.item()]
-
-    def _densest(self, actions: th.Tensor) -> th.Tensor:
-        density = kernel_density(th.atanh(actions.clamp(-BOUND, BOUND)))  # (1, candidates)
-        return actions[:, density.argmax(dim=1).item()]

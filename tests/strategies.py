@@ -232,6 +232,7 @@ SHARED_POLICY: dict[str, tuple[st.SearchStrategy, st.SearchStrategy]] = {
     "n_critics": (st.integers(1, 3), nothing),
     "action_layer": (st.sampled_from([0, -1]), not_layers),
     "evaluation_precision": (st.sampled_from(["float32", "bfloat16"]), not_numbers),
+    "actor_averaging": (st.none() | st.integers(1, 1000), st.sampled_from([0, -3, 0.5, "many"])),
     "normalize_images": (st.booleans(), nothing),
     "share_features_extractor": (st.booleans(), nothing),
     "optimizer_class": (
@@ -256,7 +257,6 @@ POLICY_ARGUMENTS = {
         "target_actor": (st.booleans(), not_flags),
         "batch_norm": (st.booleans(), not_flags),
         "unit_norm": (st.just(False) | st.none(), st.sampled_from([2, "True", [True]])),
-        "actor_averaging": (st.none() | st.integers(1, 1000), st.sampled_from([0, -3, 0.5, "many"])),
         "log_std_init": (st.floats(-80, 80), nothing),
         "use_expln": (st.booleans(), nothing),
         "clip_mean": (st.floats(-10, 1e30), nothing),

@@ -33,7 +33,7 @@ CASES = {
     "DSPG, fixed temperature": ("DSPG", {"ent_coef": 0.2}),
     "DSPG, paper": ("DSPG", {"ent_coef": 0.2, **PAPER}),
     "DSPG, gSDE": ("DSPG", {"use_sde": True}),
-    "DSPG, averaged actor": ("DSPG", {"policy_kwargs": {"actor_averaging": 100}}),
+    **{f"{name}, averaged actor": (name, {"policy_kwargs": {"actor_averaging": 100}}) for name in BOX_VARIANTS},
     "DSPG, schedules": ("DSPG", {"qf_learning_rate": "lin_1e-3", "learning_rate": lambda progress: 1e-3}),
     "SoftQLearning, schedules": ("SoftQLearning", {"ent_coef": "lin_1_0.1", "learning_rate": lambda progress: 1e-3}),
     "SoftQLearning, reference": ("SoftQLearning", {"particle_space": "reference", "value_proposal": "uniform"}),

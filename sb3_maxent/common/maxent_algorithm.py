@@ -142,9 +142,9 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             if self._n_updates % self.target_update_interval == 0:
                 for update_target in target_updates:
                     update_target(self.tau)
-        self.policy.average_actor(n_before, self._n_updates // self.policy_delay)
         self._tell_policy()
         self._log(metrics, gradient_steps)
+        self.policy.average_actor(n_before, self._n_updates // self.policy_delay)
 
     def _update(self, replay_data: ReplayData, noise: UpdateNoise, update_actor: bool = True) -> dict[str, th.Tensor]:
         """

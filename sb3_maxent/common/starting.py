@@ -43,7 +43,9 @@ def start_from(model: Any, source: Any, take_ent_coef: bool) -> None:
     ent_coef = source.temperature.value.item()
     if take_ent_coef:
         check_ent_coef(model.temperature, ent_coef)
-    model.policy.load_state_dict(source.policy.state_dict())
+    model.policy.load_state_dict(state_without_average(source.policy), strict=False)
+    if model.policy.averaged_actor is not None:
+        model.policy.averaged_actor.load_state_dict(source.policy.acting_actor(deterministic=True).state_dict())
     for network, target in model._target_pairs():
         target.load_state_dict(network.state_dict())
     model.reward_scale.statistics = copy.deepcopy(source.reward_scale.statistics)
@@ -99,6 +101,16 @@ def check_fits(model: Any, source: Any) -> None:
         )
 
 
+def state_without_average(policy: Any) -> dict[str, th.Tensor]:
+    """
+    Parameters and running statistics of a policy, without those of the average of its actors, which it need not have.
+
+    :param policy: Policy
+    :return: State by name
+    """
+    return {name: value for name, value in policy.state_dict().items() if not name.startswith("averaged_actor.")}
+
+
 def describe_networks(policy: Any) -> dict[str, str]:
     """
     Describe everything that determines what the networks of a policy compute, except for the values of their parameters.
@@ -107,7 +119,7 @@ def describe_networks(policy: Any) -> dict[str, str]:
     :return: Descriptions by name: the class, its arguments, and the shapes of the parameters
     """
     arguments = {name: value for name, value in policy._get_constructor_parameters().items() if name not in FREE}
-    shapes = {name: tuple(value.shape) for name, value in policy.state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in state_without_average(policy).items()}
     return {name: repr(_describe(value)) for name, value in {"policy": type(policy), **arguments, **shapes}.items()}
 
 

@@ -59,7 +59,7 @@ def rbf_kernel(fixed: th.Tensor, updated: th.Tensor) -> tuple[th.Tensor, th.Tens
     Paper: https://arxiv.org/abs/1702.08165 (appendix C.1, D.1)
 
     :param fixed: Particles that carry the score, shape (batch, fixed, action)
-    :param updated: Particles to be moved, disjoint from the fixed ones, shape (batch, updated, action)
+    :param updated: Other particles, or the same, shape (batch, updated, action)
     :return: Kernel values, shape (batch, fixed, updated), and bandwidth, shape (batch, 1, 1)
     :raises ValueError: If a shape is wrong or there are fewer than two fixed particles
     """

@@ -211,7 +211,7 @@ class Actor(SampledActor, BasePolicy):
         particles. The critic has seen few actions like the others, and often overestimates them.
 
         :param obs: Observations, shape (batch, ...)
-        :return: Actions in [-1, 1], shape (batch, candidates, action)
+        :return: Actions in [-1, 1], the densest first, shape (batch, candidates, action)
         """
         pre_tanh = self._fixed_pre_tanh(obs)  # (batch, 2 * candidates, action)
         densest = kernel_density(pre_tanh).topk(N_NOISE_VECTORS // 2, dim=1).indices  # (batch, candidates)

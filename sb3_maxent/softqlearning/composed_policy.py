@@ -146,7 +146,7 @@ class ResamplingActor(NetworklessActor):
         :param obs: Observations, shape (batch, ...)
         :return: Actions in [-1, 1], shape (batch, candidates, action)
         """
-        centres = th.cat([part.actor.fixed_actions(obs) for part in self.policy.parts], dim=1)
+        centres = th.cat([part.acting_actor(True).fixed_actions(obs) for part in self.policy.parts], dim=1)
         noise = self.policy.candidate_noise.expand(batch_size_of(obs), -1, -1)
         return th.cat([centres, mixture_proposal(centres, noise)[0]], dim=1)
 

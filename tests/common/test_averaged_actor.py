@@ -5,6 +5,8 @@ import pytest
 import torch as th
 
 from sb3_maxent import DSPG, SoftQLearning
+from sb3_maxent.common.errors import NonFiniteError
+from sb3_maxent.softqlearning.composition import compose
 from tests.models import make_model
 
 ALGORITHMS = ["DSPG", "SoftQLearning"]
@@ -62,6 +64,42 @@ def test_only_deterministic_actions_are_of_it(algorithm):
     assert not np.allclose(actions(False), before[False]) and np.array_equal(actions(True), before[True])
     change(model.policy.averaged_actor)
     assert not np.allclose(actions(True), before[True])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_it_stays_finite(algorithm):
+    model = make_model(algorithm, policy_kwargs={"actor_averaging": 5}, learning_starts=10).learn(20)
+    for network in (model.critic, model.actor):
+        for parameter in network.parameters():
+            parameter.data.fill_(np.nan)
+    with pytest.raises(NonFiniteError):
+        model.train(gradient_steps=1, batch_size=8)
+    assert all(th.isfinite(value).all() for value in model.policy.averaged_actor.state_dict().values())
+
+
+@pytest.mark.parametrize("lengths", [(None, 5), (5, None), (5, 7)])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_start_from_a_model_with_another_average(algorithm, lengths):
+    source, model = (
+        make_model(algorithm, policy_kwargs={"actor_averaging": length}, seed=i) for i, length in enumerate(lengths)
+    )
+    source.learn(30)
+    model.start_from(source)
+    assert all(th.equal(value, copy_of(source.actor)[name]) for name, value in copy_of(model.actor).items())
+    if model.policy.averaged_actor is not None:
+        expected = copy_of(source.policy.acting_actor(deterministic=True))
+        assert all(th.equal(value, expected[name]) for name, value in copy_of(model.policy.averaged_actor).items())
+    model.learn(20)
+
+
+def test_a_composed_policy_acts_by_it():
+    models = [make_model("SoftQLearning", policy_kwargs={"actor_averaging": 5}, seed=seed).learn(30) for seed in (0, 1)]
+    observation = th.ones(1, 3)
+    with th.no_grad():
+        candidates = compose(models).policy.actor.candidates(observation)
+        parts = [model.policy.averaged_actor.fixed_actions(observation) for model in models]
+        newest = models[0].actor.fixed_actions(observation)
+    assert th.equal(candidates[:, :64], th.cat(parts, dim=1)) and not th.allclose(parts[0], newest)
 
 
 @pytest.mark.parametrize("value", [0, -1, 0.5, "10"])

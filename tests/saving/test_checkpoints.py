@@ -90,7 +90,11 @@ CASES = {
         lambda: pendulums(normalize=False),
     ),
     "DSPG, MuJoCo": (DSPG, DSPG_SMALL, lambda: gym.make("Hopper-v5")),
-    "Soft Q-learning, MuJoCo": (SoftQLearning, SOFT_Q_SMALL, lambda: gym.make("HalfCheetah-v5")),
+    "Soft Q-learning, MuJoCo": (
+        SoftQLearning,
+        {**SOFT_Q_SMALL, "policy_delay": 2, "policy_kwargs": {"net_arch": [16], "batch_norm": True, "actor_averaging": 5}},
+        lambda: gym.make("HalfCheetah-v5"),
+    ),
     "DSPG, masks": (DSPG, DSPG_SMALL, masked),
     "DSPG, MultiBinary": (DSPG, DSPG_SMALL, lambda: RandomEnv(VECTOR, ACTIONS["MultiBinary actions"])),
     "DSPG, hybrid": (DSPG, DSPG_SMALL, lambda: make_random_env(VECTOR, ACTIONS["hybrid"])),

@@ -67,7 +67,12 @@ CASES = {
         pendulum,
     ),
     "normalised networks": (DSPG, {}, {"batch_norm": True, "net_arch": [16, 16], "actor_averaging": 100}, pendulum),
-    "soft Q, normalised networks": (SoftQLearning, {}, {"batch_norm": True, "net_arch": [16, 16]}, pendulum),
+    "soft Q, normalised networks": (
+        SoftQLearning,
+        {},
+        {"batch_norm": True, "net_arch": [16, 16], "actor_averaging": 100},
+        pendulum,
+    ),
     "boxes": (DSPG, {}, {}, lambda: bandit(LOPSIDED, spaces.Box(-5, 2, (2, 3), np.float64))),
     "integers": (DSPG, {}, {}, lambda: bandit(spaces.Box(-3, 4, (2,), np.int32))),
     "soft Q, boxes": (SoftQLearning, {}, {}, lambda: bandit(LOPSIDED, spaces.Discrete(7))),
