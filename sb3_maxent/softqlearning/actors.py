@@ -208,7 +208,7 @@ class Actor(SampledActor, BasePolicy):
     def candidates(self, obs: PyTorchObs) -> th.Tensor:
         """
         Actions that ``deterministic=True`` compares: the half of the ``fixed_actions`` that lies densest, by the kernel of the
-        particles. The critic has seen few actions like the others, and often overestimates them.
+        particles. The critic has seen few actions like the others.
 
         :param obs: Observations, shape (batch, ...)
         :return: Actions in [-1, 1], the densest first, shape (batch, candidates, action)

@@ -67,8 +67,6 @@ def convert_softqlearning_params(sampled_params: dict[str, Any]) -> dict[str, An
     # Together, which is the default of DSPG
     networks = hyperparams["policy_kwargs"]
     networks |= {"n_critics": hyperparams.pop("n_critics"), "unit_norm": networks["batch_norm"]}
-    if "n_particles" in hyperparams:  # with discrete actions there is no actor to average
-        networks["actor_averaging"] = 2000
     return hyperparams
 
 

@@ -62,7 +62,7 @@ def test_shared_search_space(sampled, key):
         assert 0.97 <= trial["gamma"] <= 0.9999
         assert 1 <= trial["train_freq"] == trial["gradient_steps"] <= 10
         assert trial["learning_rate"] != trial["qf_learning_rate"]
-        own = {"n_critics", "unit_norm", "actor_averaging"} if key == "softqlearning" else set()
+        own = {"n_critics", "unit_norm"} if key == "softqlearning" else set()
         assert set(trial["policy_kwargs"]) - own == {"net_arch", "action_layer", "batch_norm"}
     assert {trial["policy_delay"] for trial in trials} == {1, 2, 3}
 
@@ -111,9 +111,6 @@ def test_softqlearning_search_space(sampled):
         assert not any(name in trial for trial, _ in sampled("softqlearning", 0, WITHOUT_HER))
     for name, values in (("action_layer", {0, -1}), ("n_critics", {1, 2})):
         assert {trial["policy_kwargs"][name] for trial in trials} == values
-    assert all(trial["policy_kwargs"]["actor_averaging"] == 2000 for trial in trials)
-    discrete = [trial["policy_kwargs"] for trial, _ in sampled("softqlearning", 0, WITHOUT_HER)]
-    assert not any("actor_averaging" in policy_kwargs for policy_kwargs in discrete)
     networks = {(trial["policy_kwargs"]["batch_norm"], trial["policy_kwargs"]["unit_norm"]) for trial in trials}
     assert networks == {(True, True), (False, False)}
     temperatures = [trial["ent_coef"] for trial in trials]
