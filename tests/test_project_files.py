@@ -182,3 +182,24 @@ def test_the_workflow_runs_what_the_readme_says():
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
 def test_forms_can_be_read(path):
     assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+WAYS = ("largest Q of the denser half", "largest Q", "densest", "zero noise", "sample")
+
+
+@pytest.mark.parametrize(
+    ("row", "env", "first"),
+    [
+        ("MultiGoal-v0, five models", "MultiGoal-v0", 0),
+        ("HalfCheetah-v4, 30,000 to 80,000 steps of one run", "HalfCheetah-v4", 30_000),
+        ("Hopper-v4, 70,000 to 150,000 steps of two runs", "Hopper-v4", 70_000),
+    ],
+)
+def test_ways_to_act_of_the_page_are_those_of_the_file(row, env, first):
+    returns: dict[str, list[float]] = {way: [] for way in WAYS}
+    with (ROOT / "benchmarks" / "results" / "acting_softqlearning.csv").open() as file:
+        for task, _, steps, way, *episodes in csv.reader(file):
+            if task == env and int(steps) >= first and way in returns:
+                returns[way].append(sum(map(float, episodes)) / len(episodes))
+    means = " | ".join(f"{sum(values) / len(values):.0f}" for values in returns.values())
+    assert f"| {row} | {means} |" in (ROOT / "docs" / "softqlearning.md").read_text()
