@@ -79,7 +79,8 @@ def test_dspg_paper_settings():
 
 @pytest.mark.parametrize("file", ["softqlearning", "softqlearning-paper"])
 def test_temperatures_are_inverse_reward_scales(file):
-    scales = {"Hopper": 30, "HalfCheetah": 30, "Walker2d": 10, "Ant": 300}
+    # With normalised networks Hopper learns faster at three times the published temperature
+    scales = {"Hopper": 10 if file == "softqlearning" else 30, "HalfCheetah": 30, "Walker2d": 10, "Ant": 300}
     for name, scale in scales.items():
         for version in ("v4", "v5"):
             assert FILES[file][f"{name}-{version}"]["ent_coef"] == pytest.approx(1 / scale, rel=2e-3)

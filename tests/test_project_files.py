@@ -124,6 +124,18 @@ def test_last_returns_of_the_pages_are_those_of_the_files():
     for label, name in names.items():
         cells = [", ".join(last_returns("mujoco-150k", name, env)) for env in ("HalfCheetah-v4", "Hopper-v4")]
         assert f"| {label} | {cells[0]} | {cells[1]} |" in page
+    rows = {
+        "SoftQLearning, `ent_coef=0.1` (shipped)": "temperature/softqlearning-hot",
+        "SoftQLearning, `ent_coef=0.0333`": "acting/softqlearning",
+        "SAC": "mujoco-150k/sac",
+    }
+    for label, name in rows.items():
+        found = []
+        for seed in (1, 2):
+            run = json.loads((ROOT / "benchmarks" / "results" / f"{name}_Hopper-v4_{seed}.json").read_text())["evaluations"]
+            found.append(dict(zip(run["timesteps"], run["mean_return"], strict=True)))
+        cells = (", ".join(f"{run[steps]:.0f}" for run in found) for steps in (60_000, 80_000, 100_000))
+        assert f"| {label} | {' | '.join(cells)} |" in page
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/networks.md"])
