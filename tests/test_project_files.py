@@ -214,4 +214,9 @@ def test_ways_to_act_of_the_page_are_those_of_the_file(row, env, first):
             if task == env and int(steps) >= first and way in returns:
                 returns[way].append(sum(map(float, episodes)) / len(episodes))
     means = " | ".join(f"{sum(values) / len(values):.0f}" for values in returns.values())
+    with (ROOT / "benchmarks" / "results" / "acting_saved_models.csv").open() as file:
+        saved = [(way, sum(map(float, episodes)) / len(episodes)) for _, _, _, way, *episodes in csv.reader(file)]
+    half, both = (sum(mean for name, mean in saved if name == way) / 4 for way in WAYS[:2])
+    page = " ".join((ROOT / "docs" / "softqlearning.md").read_text().split())
+    assert f"return {half:.0f} with the denser half and {both:.0f} with all 32" in page
     assert f"| {row} | {means} |" in (ROOT / "docs" / "softqlearning.md").read_text()
