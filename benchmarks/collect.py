@@ -17,6 +17,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import torch as th
 import yaml
 
 from benchmarks.recorder import CHECKPOINTS, EVALUATIONS
@@ -28,12 +29,13 @@ def processor() -> str:
     """
     Name the processor.
 
-    :return: Its name as the system knows it
+    :return: Its name as the system knows it, and the widest vectors that PyTorch uses: processors of one name may differ in them
     """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {th.backends.cpu.get_cpu_capability()}"
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ has its own table, named by it: ratios of one do not hold for another.
     pip install sb3_contrib sbx-rl  # the latter brings JAX
     python benchmarks/speed.py
 
-Of a table that is there already, some rows are measured again by their names, beside SB3's SAC:
+Some rows are measured alone, or again in a table that is there already, by their names, beside SB3's SAC:
 
     python benchmarks/speed.py --only "DSPG compiled" "SoftQLearning compiled"
 
@@ -262,9 +262,11 @@ def processor() -> str:
     if DEVICE == "cuda":
         return th.cuda.get_device_name()
     try:
-        return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+        name = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = platform.processor() or platform.machine()
+    # Processors of one name may differ in their vectors
+    return f"{name}, {th.backends.cpu.get_cpu_capability()}"
 
 
 def measure_updates(n_rounds: int, only: list[str]) -> tuple[list[dict], dict]:
@@ -311,9 +313,11 @@ def measure_rest(models: dict, n_rounds: int) -> dict:
 def merged(rows: list[dict], path: Path) -> list[dict]:
     """
     :param rows: New rows
-    :param path: Table of earlier ones
+    :param path: Table of earlier ones, if there is one
     :return: The rows of the table with those that were measured again, but for SAC's own; ratios can be compared, times cannot
     """
+    if not path.is_file():
+        return rows
     with open(path, newline="") as file:
         table = {(row["name"], row["samples"], row["width"]): row for row in csv.DictReader(file)}
     for row in rows:
@@ -329,7 +333,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="measure these rows of the table again")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="measure these rows alone")
     arguments = parser.parse_args()
     global DEVICE
     DEVICE = arguments.device
