@@ -29,7 +29,7 @@ def processor() -> str:
     """
     Name the processor.
 
-    :return: Its name as the system knows it, and the widest vectors that PyTorch uses: processors of one name may differ in them
+    :return: Its name as the system knows it, and the vectors that PyTorch uses: those of one name may differ in them
     """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []

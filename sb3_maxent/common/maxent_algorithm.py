@@ -1,6 +1,7 @@
 """The order of events that maximum-entropy algorithms share."""
 
 from collections import defaultdict
+from itertools import chain, islice
 from typing import Any
 
 import torch as th
@@ -10,7 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, RolloutRet
 from stable_baselines3.common.utils import update_learning_rate
 from torch import nn
 
-from sb3_maxent.common.checks import check_count, check_flag, check_max_grad_norm
+from sb3_maxent.common.checks import check_count, check_flag, check_max_grad_norm, check_precision
 from sb3_maxent.common.compilation import CompiledMethod, function_for_run
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.errors import check_finite
@@ -18,7 +19,7 @@ from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.schedules import make_schedule
 from sb3_maxent.common.tempered_algorithm import TemperedAlgorithm
 from sb3_maxent.common.types import ActionSamples, Losses, ReplayData, UpdateNoise
-from sb3_maxent.common.updates import TargetUpdate, gradient_step, gradients_of, trained
+from sb3_maxent.common.updates import TargetUpdate, clipped_gradients, gradient_step, trained
 from sb3_maxent.functional import td_target
 
 
@@ -75,6 +76,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         if self.batch_size < 2 and self.policy.batch_norm:
             raise ValueError(f"batch_size={self.batch_size}: batch normalisation needs two states, or batch_norm=False")
         self._create_aliases()
+        check_precision(self.policy.evaluation_precision, self.device)
         keep_freed_memory()
         method = self._gradients
         self._loss_function = CompiledMethod(method, self.policy) if self.compile in (True, 1) else method
@@ -157,10 +159,15 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         """
         ent_coef = self.temperature.value
         networks = [self.critic, self.actor] if update_actor and self.actor.optimizer is not None else [self.critic]
-        parameters = [parameter for network in networks for parameter in trained(network.optimizer)]
-        losses, gradients = self._loss_function(replay_data, noise, ent_coef, update_actor, parameters)
+        parameters = [trained(network.optimizer) for network in networks]
+        losses, gradients, norms = self._loss_function(replay_data, noise, ent_coef, update_actor, parameters)
+        for network, gradient in zip(networks, gradients, strict=True):
+            gradient_step(network.optimizer, gradient)
+        self.critic.after_step()
         metrics = {"ent_coef": ent_coef.reshape(()), "critic_loss": losses.critic, "q_mean": losses.q_mean}
-        metrics.update(self._update_networks(losses, gradients))
+        metrics.update(zip(("critic_grad_norm", "actor_grad_norm"), norms, strict=False))
+        if losses.actor is not None:
+            metrics["actor_loss"] = losses.actor
         if losses.log_prob is not None:
             metrics["log_prob"] = losses.log_prob.mean()
             metrics["entropy"] = -metrics["log_prob"]
@@ -168,19 +175,24 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         return metrics
 
     def _gradients(
-        self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool, parameters: list[th.Tensor]
-    ) -> tuple[Losses, list[th.Tensor | None]]:
+        self,
+        replay_data: ReplayData,
+        noise: UpdateNoise,
+        ent_coef: th.Tensor,
+        update_actor: bool,
+        parameters: list[list[th.Tensor]],
+    ) -> tuple[Losses, list[list[th.Tensor | None]], list[th.Tensor]]:
         """
         The losses (:meth:`_losses`) and their gradients. This is what ``compile=True`` compiles: it moves no parameter.
 
         :param parameters: Parameters of the critic's optimizer and, to update the actor, of the actor's, but for frozen ones
-        :return: Losses without gradient, and the gradient of each parameter
+        :return: Losses without gradient; the gradient of each parameter, the actor's clipped (paper eq. 18); norms before that
         """
         losses = self._losses(replay_data, noise, ent_coef, update_actor)
         # In one pass: no optimizer has parameters of both
         loss = losses.critic if losses.actor is None else losses.critic + losses.actor
-        gradients = gradients_of(loss, parameters)
-        return Losses(*[None if each is None else each.detach() for each in losses]), gradients  # type: ignore[arg-type]
+        gradients, norms = clipped_gradients(loss, parameters, (None, self.max_grad_norm))
+        return Losses(*[None if each is None else each.detach() for each in losses]), gradients, norms  # type: ignore[arg-type]
 
     def _losses(self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool = True) -> Losses:
         """
@@ -206,16 +218,6 @@ class MaxEntAlgorithm(TemperedAlgorithm):
             # Reuse the critic's embedding of the states for the actor loss
             actor_loss, log_prob = self._actor_loss(obs, output.embedding, noise.actions, ent_coef)
         return Losses(loss, output.predictions[0].detach().mean(), actor_loss, log_prob)
-
-    def _update_networks(self, losses: Losses, gradients: list[th.Tensor | None]) -> dict[str, th.Tensor]:
-        n_critic = len(trained(self.critic.optimizer))
-        metrics = {"critic_grad_norm": gradient_step(self.critic.optimizer, gradients[:n_critic])}
-        self.critic.after_step()
-        if losses.actor is not None:
-            metrics["actor_loss"] = losses.actor
-            # Global norm, paper eq. 18
-            metrics["actor_grad_norm"] = gradient_step(self.actor.optimizer, gradients[n_critic:], self.max_grad_norm)
-        return metrics
 
     def _next_samples(self, next_observations: PyTorchObs, noise: Any) -> ActionSamples:
         """
@@ -272,8 +274,8 @@ class MaxEntAlgorithm(TemperedAlgorithm):
 
     def _log(self, metrics: dict[str, list[th.Tensor]], gradient_steps: int) -> None:
         # One read-back per call: reading inside the loop would make a GPU wait for each update
-        values = th.stack([th.stack(values).mean() for values in metrics.values()]).tolist()
-        means = dict(zip(metrics, values, strict=True))
+        values = iter(th.stack([*chain(*metrics.values())]).tolist())
+        means = {name: sum(islice(values, len(each))) / len(each) for name, each in metrics.items()}
         check_finite(
             {f"train/{name}": value for name, value in means.items()},
             self.num_timesteps,

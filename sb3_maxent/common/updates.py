@@ -1,5 +1,8 @@
 """How parameters move: a step of an optimizer, and a target network that follows its source."""
 
+from collections.abc import Sequence
+from itertools import chain, islice
+
 import torch as th
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -42,26 +45,51 @@ def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> list[th.Tensor
     return gradients
 
 
-def gradient_step(
-    optimizer: th.optim.Optimizer, gradients: list[th.Tensor | None], max_grad_norm: float | None = None
-) -> th.Tensor:
+def clip(gradients: list[th.Tensor | None], max_norm: float | None = None) -> tuple[list[th.Tensor | None], th.Tensor]:
     """
-    Clip the gradients and step the optimizer.
+    Limit the norm of a gradient over all parameters.
+
+    :param gradients: Gradient of each parameter, ``None`` for one that the loss does not depend on
+    :param max_norm: Largest norm, ``None`` not to clip
+    :return: The gradients, not longer than that, and the norm before, a scalar
+    """
+    # The compiler has its own code for a norm, and none for PyTorch's norm of a list
+    norms = [th.linalg.vector_norm(gradient) for gradient in gradients if gradient is not None]
+    norm = th.linalg.vector_norm(th.stack(norms)) if norms else th.zeros(())  # ()
+    if max_norm is not None:
+        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # (), the constant is that of PyTorch's clip_grad_norm_
+        gradients = [None if gradient is None else gradient * scale for gradient in gradients]
+    return gradients, norm
+
+
+def clipped_gradients(
+    loss: th.Tensor, networks: list[list[th.Tensor]], max_norms: Sequence[float | None]
+) -> tuple[list[list[th.Tensor | None]], list[th.Tensor]]:
+    """
+    Differentiate a loss, and limit the norm of each network's gradient.
+
+    :param loss: Loss, a scalar
+    :param networks: Parameters of each network that are not frozen
+    :param max_norms: Largest norm for each network, see :func:`clip`; those of further networks are not used
+    :return: The gradients of each network, see :func:`gradients_of`, and their norms before
+    """
+    gradients = iter(gradients_of(loss, [*chain(*networks)]))
+    clipped = [clip([*islice(gradients, len(each))], norm) for each, norm in zip(networks, max_norms, strict=False)]
+    return [gradient for gradient, _ in clipped], [norm for _, norm in clipped]
+
+
+def gradient_step(optimizer: th.optim.Optimizer, gradients: list[th.Tensor | None]) -> None:
+    """
+    Step an optimizer.
 
     :param optimizer: Optimizer
     :param gradients: Gradients of its parameters that are not frozen, see :func:`gradients_of`
-    :param max_grad_norm: Largest norm of the gradient over all parameters, ``None`` not to clip
-    :return: Norm before the clip, a scalar
     """
-    parameters, remaining = optimized(optimizer), list(reversed(gradients))
-    for parameter in parameters:
+    remaining = list(reversed(gradients))
+    for parameter in optimized(optimizer):
         # Without a gradient the optimizer leaves it as it is
         parameter.grad = remaining.pop() if parameter.requires_grad else None
-    norm = th.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
-    if max_grad_norm is not None:
-        th.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     optimizer.step()
-    return norm
 
 
 class TargetUpdate:

@@ -77,8 +77,8 @@ class DSPG(MaxEntAlgorithm):
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, part of the saved
         model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment. ``None`` divides
         them if ``ent_coef`` is learned: a given one is in the unit of the rewards
-    :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
-        40 seconds. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
+    :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take 40 to
+        80 seconds. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
         ``True`` warns where it cannot compile.
     :param use_sde: Whether to use generalized State Dependent Exploration (gSDE) instead of action noise exploration
     :param sde_sample_freq: Sample a new noise matrix every n steps when using gSDE, -1 only at the start of the rollout

@@ -92,8 +92,8 @@ class SoftQLearning(MaxEntAlgorithm):
     :param policy_delay: Number of updates of the critic per update of the sampling network, or of a learned temperature
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, which is saved with
         the model and logged as ``train/reward_scale``. The replay buffer keeps the rewards of the environment.
-    :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take up to
-        40 seconds. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
+    :param compile: Whether to compile the update with ``torch.compile``. Updates are faster, but the first ones take 40 to
+        80 seconds. ``"auto"`` compiles on a CPU with a C++ compiler in runs of at least 20,000 environment steps.
         With ``True`` there is a warning if it cannot compile.
     :param stats_window_size: Number of episodes to average in the rollout log
     :param tensorboard_log: The log location for tensorboard (if None, no logging)

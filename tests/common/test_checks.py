@@ -213,3 +213,15 @@ def test_environments_that_sb3_converts(variant, monkeypatch, tmp_path):
     model.set_env(OldEnv())
     model.learn(30).save(tmp_path / "model")
     VARIANTS[variant].algorithm.load(tmp_path / "model", env=OldEnv()).learn(30)
+
+
+@pytest.mark.parametrize(
+    ("precision", "capability", "is_slow"),
+    [("bfloat16", "AVX2", True), ("bfloat16", "AVX512", False), ("float32", "AVX2", False)],
+)
+def test_a_precision_that_is_slow_on_a_processor(monkeypatch, precision, capability, is_slow):
+    monkeypatch.setattr(th.backends.cpu, "get_cpu_capability", lambda: capability)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        DSPG("MlpPolicy", "Pendulum-v1", policy_kwargs={"evaluation_precision": precision})
+    assert any("is slow on this processor" in str(warning.message) for warning in caught) == is_slow

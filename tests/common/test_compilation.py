@@ -223,8 +223,9 @@ def test_a_layer_that_changes_between_two_runs(change):
 
 
 def gradients(model, replay_data, noise):
-    parameters = [*model.critic.parameters(), *model.actor.parameters()]
-    return model._loss_function(replay_data, noise, th.tensor(0.2), True, parameters)[1]
+    parameters = [[*model.critic.parameters()], [*model.actor.parameters()]]
+    critic, actor = model._loss_function(replay_data, noise, th.tensor(0.2), True, parameters)[1]
+    return [*critic, *actor]
 
 
 @pytest.mark.skipif(not ONEDNN, reason="PyTorch was built without oneDNN")

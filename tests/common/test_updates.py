@@ -2,7 +2,7 @@ import pytest
 import torch as th
 from torch import nn
 
-from sb3_maxent.common.updates import TargetUpdate, gradient_step, gradients_of, trained
+from sb3_maxent.common.updates import TargetUpdate, clip, gradient_step, gradients_of, trained
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.25, 1.0])
@@ -57,13 +57,21 @@ def test_a_gradient_has_the_layout_of_its_parameter():
 
 
 @pytest.mark.parametrize("max_norm", [None, 1.0, 100.0])
-def test_gradient_step(max_norm):
+def test_clip(max_norm):
+    gradients, norm = clip([th.tensor([[3.0]]), None, th.tensor([0.0, -4.0])], max_norm)
+    scale = 1.0 if max_norm is None else min(1.0, max_norm / 5)
+    assert norm.item() == 5.0 and gradients[1] is None
+    assert gradients[0].item() == pytest.approx(3 * scale, abs=1e-5)
+    assert gradients[2].tolist() == pytest.approx([0.0, -4 * scale], abs=1e-5)
+    # All parameters are frozen, or the loss depends on none
+    assert clip([None], max_norm) == ([None], th.tensor(0.0)) and clip([], max_norm) == ([], th.tensor(0.0))
+
+
+def test_gradient_step():
     parameters = [nn.Parameter(th.zeros(1)) for _ in range(4)]
     optimizer = th.optim.SGD(parameters, lr=1.0)
     for parameter in parameters:
         parameter.grad = th.ones(1)  # of an earlier step
     parameters[1].requires_grad_(False)
-    norm = gradient_step(optimizer, [th.tensor([3.0]), th.tensor([-4.0]), None], max_norm)
-    scale = 1.0 if max_norm is None else min(1.0, max_norm / 5)
-    assert norm.item() == 5.0
-    assert th.cat(parameters).tolist() == pytest.approx([-3 * scale, 0.0, 4 * scale, 0.0], abs=1e-5)
+    gradient_step(optimizer, [th.tensor([3.0]), th.tensor([-4.0]), None])
+    assert th.cat(parameters).tolist() == [-3.0, 0.0, 4.0, 0.0]
