@@ -122,8 +122,12 @@ def contenders(width: int) -> dict[tuple[str, int | None], Maker]:
     makers["DSPG concatenating compiled, bfloat16", 64] = dspg(width, 64, compile=True, **bfloat16)
     if width == 256:
         # Two updates of half the states
-        for name, compile in (("DSPG, defaults", False), ("DSPG, defaults, compiled", True)):
-            makers[name, None] = lambda compile=compile: make(DSPG, width, compile=compile)
+        for name, arguments in (
+            ("DSPG, defaults", {"compile": False}),
+            ("DSPG, defaults, compiled", {"compile": True}),
+            ("DSPG, policy_delay=4, compiled", {"compile": True, "policy_delay": 4}),
+        ):
+            makers[name, None] = lambda arguments=arguments: make(DSPG, width, **arguments)
     # As hyperparams/softqlearning.yml has it for HalfCheetah and Hopper
     networks = {"policy_kwargs": {"n_critics": n_critics, "batch_norm": True, "unit_norm": True}}
     normalised = {"n_particles": 16, "n_value_samples": 8, "policy_delay": 2, **networks}
