@@ -19,7 +19,7 @@ from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.schedules import make_schedule
 from sb3_maxent.common.tempered_algorithm import TemperedAlgorithm
 from sb3_maxent.common.types import ActionSamples, Losses, ReplayData, UpdateNoise
-from sb3_maxent.common.updates import TargetUpdate, clipped_gradients, gradient_step, trained
+from sb3_maxent.common.updates import Gradients, ParameterLists, TargetUpdate, clipped_gradients, gradient_step, trained
 from sb3_maxent.functional import td_target
 
 
@@ -175,23 +175,18 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         return metrics
 
     def _gradients(
-        self,
-        replay_data: ReplayData,
-        noise: UpdateNoise,
-        ent_coef: th.Tensor,
-        update_actor: bool,
-        parameters: list[list[th.Tensor]],
-    ) -> tuple[Losses, list[list[th.Tensor | None]], list[th.Tensor]]:
+        self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool, networks: ParameterLists
+    ) -> tuple[Losses, list[Gradients], list[th.Tensor]]:
         """
         The losses (:meth:`_losses`) and their gradients. This is what ``compile=True`` compiles: it moves no parameter.
 
-        :param parameters: Parameters of the critic's optimizer and, to update the actor, of the actor's, but for frozen ones
+        :param networks: Parameters of the critic's optimizer and, to update the actor, of the actor's, but for frozen ones
         :return: Losses without gradient; the gradient of each parameter, the actor's clipped (paper eq. 18); norms before that
         """
         losses = self._losses(replay_data, noise, ent_coef, update_actor)
         # In one pass: no optimizer has parameters of both
         loss = losses.critic if losses.actor is None else losses.critic + losses.actor
-        gradients, norms = clipped_gradients(loss, parameters, (None, self.max_grad_norm))
+        gradients, norms = clipped_gradients(loss, networks, (None, self.max_grad_norm))
         return Losses(*[None if each is None else each.detach() for each in losses]), gradients, norms  # type: ignore[arg-type]
 
     def _losses(self, replay_data: ReplayData, noise: UpdateNoise, ent_coef: th.Tensor, update_actor: bool = True) -> Losses:

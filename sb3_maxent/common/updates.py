@@ -7,6 +7,10 @@ import torch as th
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+# Parameters of each network; gradients of the parameters of one, None where the loss does not depend on a parameter
+ParameterLists = list[list[th.Tensor]]
+Gradients = list[th.Tensor | None]
+
 
 def optimized(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
     """
@@ -28,7 +32,7 @@ def trained(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
     return [parameter for parameter in optimized(optimizer) if parameter.requires_grad]
 
 
-def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> list[th.Tensor | None]:
+def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> Gradients:
     """
     Differentiate a loss. Compiled, this belongs to the graph of the loss, which ``backward`` does not.
 
@@ -36,7 +40,7 @@ def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> list[th.Tensor
     :param parameters: Parameters that are not frozen
     :return: Gradient of each, in its layout; ``None`` for one that the loss does not depend on
     """
-    gradients: list[th.Tensor | None] = []
+    gradients: Gradients = []
     for parameter, gradient in zip(parameters, th.autograd.grad(loss, parameters, allow_unused=True), strict=True):
         if gradient is not None and gradient.stride() != parameter.stride():
             # A fused optimizer walks through the memory of both
@@ -45,7 +49,7 @@ def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> list[th.Tensor
     return gradients
 
 
-def clip(gradients: list[th.Tensor | None], max_norm: float | None = None) -> tuple[list[th.Tensor | None], th.Tensor]:
+def clip(gradients: Gradients, max_norm: float | None = None) -> tuple[Gradients, th.Tensor]:
     """
     Limit the norm of a gradient over all parameters.
 
@@ -63,8 +67,8 @@ def clip(gradients: list[th.Tensor | None], max_norm: float | None = None) -> tu
 
 
 def clipped_gradients(
-    loss: th.Tensor, networks: list[list[th.Tensor]], max_norms: Sequence[float | None]
-) -> tuple[list[list[th.Tensor | None]], list[th.Tensor]]:
+    loss: th.Tensor, networks: ParameterLists, max_norms: Sequence[float | None]
+) -> tuple[list[Gradients], list[th.Tensor]]:
     """
     Differentiate a loss, and limit the norm of each network's gradient.
 
@@ -78,7 +82,7 @@ def clipped_gradients(
     return [gradient for gradient, _ in clipped], [norm for _, norm in clipped]
 
 
-def gradient_step(optimizer: th.optim.Optimizer, gradients: list[th.Tensor | None]) -> None:
+def gradient_step(optimizer: th.optim.Optimizer, gradients: Gradients) -> None:
     """
     Step an optimizer.
 
