@@ -74,17 +74,6 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = LARGE
         raise ValueError(f"{name}={value!r}: give a finite number from {low:g} to {high:g}")
 
 
-def check_norm_reward(value: object) -> None:
-    """
-    Check that ``norm_reward`` is a truth value or a number. The string ``"False"`` from a command line would count as true.
-
-    :param value: Value to check
-    :raises ValueError: If it is neither, or not a finite number >= 0
-    """
-    if not isinstance(value, (int, float, np.bool_, np.integer, np.floating)) or not 0 <= value <= LARGEST:
-        raise ValueError(f"norm_reward={value!r}: give True, False, None or a positive number")
-
-
 def check_max_grad_norm(max_grad_norm: float | None) -> None:
     """
     Check that the limit of the gradient norm is a positive number or ``None``.

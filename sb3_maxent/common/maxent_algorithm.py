@@ -279,7 +279,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         )
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if self.norm_reward:
-            self.logger.record("train/reward_scale", self.reward_divisor)
+            self.logger.record("train/reward_scale", self.reward_scale.value)
         for name, value in means.items():
             self.logger.record(f"train/{name}", value)
         if self._rollout_timesteps > 0:

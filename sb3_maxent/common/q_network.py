@@ -67,8 +67,8 @@ class QNetwork(nn.Module):
         head = [activation_fn(), *hidden, ScalarLinear(widths[-2])] if net_arch else [nn.Flatten(start_dim=1)]
         self.head = nn.Sequential(*head)
         if norm_join:
-            # PyTorch's initial weights are made for hidden layers that get smaller from layer to layer. Normalised ones do not,
-            # and random Q-values of 0.3 outweigh scaled rewards for thousands of updates
+            # Normalised hidden units are several times as large as PyTorch's initial weights expect. Without this, random
+            # Q-values of 0.3 outweigh scaled rewards for thousands of updates
             with th.no_grad():
                 for parameter in self.head[-1].parameters():
                     parameter.mul_(SMALL_OUTPUT)

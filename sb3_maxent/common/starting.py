@@ -94,7 +94,7 @@ def check_fits(model: Any, source: Any) -> None:
                 f"start_from: the networks differ, {name} is {ours.get(name)} here and {theirs.get(name)} in the other model. "
                 "Give this model the same policy and policy_kwargs"
             )
-    if model.norm_reward != source.norm_reward:
+    if bool(model.norm_reward) != bool(source.norm_reward):
         raise ValueError(
             f"start_from: norm_reward={model.norm_reward} of this model is not {source.norm_reward}, so the Q-values of the "
             "two models have different units. Give norm_reward: None follows ent_coef"

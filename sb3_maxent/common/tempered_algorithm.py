@@ -10,7 +10,7 @@ from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, Schedule, TensorDict
 
 from sb3_maxent.common.checked_algorithm import CheckedOffPolicyAlgorithm
-from sb3_maxent.common.checks import check_norm_reward
+from sb3_maxent.common.checks import check_flag
 from sb3_maxent.common.loading import ModelFile
 from sb3_maxent.common.reward_scale import RewardScale
 from sb3_maxent.common.starting import start_from
@@ -28,14 +28,13 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     :param env: Environment, or its name
     :param learning_rate: Learning rate, a number, a schedule or an RL Zoo string such as ``"lin_3e-4"``
     :param ent_coef: Entropy coefficient (the temperature, the inverse of a reward scale): a number or a schedule, ``"auto"``
-        to learn it from 1 on, or from 0.01 times ``norm_reward`` on if rewards are scaled; ``"auto_0.1"`` to learn it from 0.1
-        on. A learned one stays between 2.1e-9 and 2.2e4
+        to learn it from 1 on, or from 0.01 on if rewards are scaled; ``"auto_0.1"`` to learn it from 0.1 on. A learned one
+        stays between 2.1e-9 and 2.2e4
     :param target_entropy: Target entropy in nats for a learned ``ent_coef``. ``"auto"`` is minus the action dimension, or with
         discrete actions the entropy of a policy with 5 % random actions; ``"auto_0.5"`` is half of that
-    :param norm_reward: The standard deviation that discounted returns shall have: rewards are divided by a running one, see
-        :class:`~sb3_maxent.common.reward_scale.RewardScale`, and multiplied with this number. ``True`` is 1, ``False`` leaves
-        rewards as they are, ``None`` does so unless ``ent_coef`` is learned: a given one is in the unit of the rewards.
-        The replay buffer keeps rewards as they are
+    :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, see
+        :class:`~sb3_maxent.common.reward_scale.RewardScale`. The replay buffer keeps them as they are. ``None`` divides them
+        if ``ent_coef`` is learned: a given one is in the unit of the rewards
     :param kwargs: Keyword arguments of SB3's ``OffPolicyAlgorithm``
     :raises ValueError: If an argument is invalid
     """
@@ -51,7 +50,7 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         *,
         ent_coef: str | float | Schedule,
         target_entropy: str | float,
-        norm_reward: bool | float | None,
+        norm_reward: bool | None,
         **kwargs: Any,
     ):
         super().__init__(policy, env, learning_rate, **kwargs)
@@ -66,14 +65,14 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         if self.norm_reward is None:
             self.norm_reward, _ = parse_ent_coef(self.ent_coef)
         # Scaled rewards are small
-        self.temperature = Temperature(self.ent_coef, self.device, initial=0.01 * self.norm_reward if self.norm_reward else 1.0)
+        self.temperature = Temperature(self.ent_coef, self.device, initial=0.01 if self.norm_reward else 1.0)
         super()._setup_model()
         self._tell_policy()
 
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
         if self.norm_reward is not None:
-            check_norm_reward(self.norm_reward)
+            check_flag(self.norm_reward, "norm_reward", "True, False or None")
 
     def _store_transition(
         self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list
@@ -82,19 +81,14 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         if self.norm_reward:
             self.reward_scale.update(reward, dones, self.gamma)
 
-    @property
-    def reward_divisor(self) -> float:
-        """The number by which rewards are divided, 1 if they are not scaled"""
-        return self.reward_scale.value / self.norm_reward if self.norm_reward else 1.0
-
     def _scaled(self, replay_data: ReplayData) -> ReplayData:
         """
         Divide rewards by their scale.
 
         :param replay_data: Transitions
-        :return: The transitions, with scaled rewards unless ``norm_reward`` is false
+        :return: The transitions, with scaled rewards if ``norm_reward`` is true
         """
-        return replay_data._replace(rewards=replay_data.rewards / self.reward_divisor) if self.norm_reward else replay_data
+        return replay_data._replace(rewards=replay_data.rewards / self.reward_scale.value) if self.norm_reward else replay_data
 
     @property
     def log_ent_coef(self) -> th.Tensor | None:

@@ -134,7 +134,7 @@ class DSPG(MaxEntAlgorithm):
         baseline: str = "loo",
         max_grad_norm: float | None = 5.0,
         policy_delay: int = 2,
-        norm_reward: bool | float | None = None,
+        norm_reward: bool | None = None,
         compile: bool | str = "auto",
         use_sde: bool = False,
         sde_sample_freq: int = -1,

@@ -148,7 +148,7 @@ class SoftQLearning(MaxEntAlgorithm):
         noise_set_size: float | str | Schedule | None = None,
         max_grad_norm: float | None = None,
         policy_delay: int = 1,
-        norm_reward: bool | float = False,
+        norm_reward: bool = False,
         compile: bool | str = "auto",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
