@@ -107,19 +107,6 @@ def test_results_of_the_readme_are_those_of_the_files(label, algorithm):
             assert {number for number in numbers.split(", ") if number} == found[steps], (task, steps)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/networks.md"])
-def test_results_of_critics_that_start_near_zero_are_those_of_the_files(page):
-    (row,) = re.findall(r"^\| DSPG, critics that start near zero \| (.*) \|$", (ROOT / page).read_text(), re.MULTILINE)
-    for cell, task in zip(row.replace("\\|", "/").split(" | "), TASKS, strict=True):
-        files = sorted((ROOT / "benchmarks" / "results" / "small-output").glob(f"dspg_{task}_*.json"))
-        runs = [json.loads(file.read_text())["evaluations"] for file in files]
-        columns = [
-            ", ".join(f"{dict(zip(run['timesteps'], run['mean_return'], strict=True))[steps]:.0f}" for run in runs)
-            for steps in (60_000, 100_000)
-        ]
-        assert cell == (" / ".join(columns) if runs else "not run")
-
-
 def last_returns(experiment, name, env):
     files = sorted((ROOT / "benchmarks" / "results" / experiment).glob(f"{name}_{env}_*.json"))
     return [f"{json.loads(file.read_text())['evaluations']['mean_return'][-1]:.0f}" for file in files]

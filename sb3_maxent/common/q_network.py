@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from sb3_maxent.common.layers import BatchNorm, ScalarLinear, add_linear, chunk_size, make_hidden, make_trunk, per_sample
 
-# Factor of the initial weights of the last layer behind a normalised one, see ``QNetwork``
-SMALL_OUTPUT = 0.05
 PRECISIONS = {"float32": th.float32, "bfloat16": th.bfloat16}
 
 
@@ -66,12 +64,6 @@ class QNetwork(nn.Module):
         hidden = make_hidden(widths[action_layer + 1], net_arch[action_layer + 1 :], activation_fn, batch_norm)
         head = [activation_fn(), *hidden, ScalarLinear(widths[-2])] if net_arch else [nn.Flatten(start_dim=1)]
         self.head = nn.Sequential(*head)
-        if norm_join:
-            # Normalised hidden units are several times as large as PyTorch's initial weights expect. Without this, random
-            # Q-values of 0.3 outweigh scaled rewards for thousands of updates
-            with th.no_grad():
-                for parameter in self.head[-1].parameters():
-                    parameter.mul_(SMALL_OUTPUT)
         for module in head:
             # Subclasses may need their input again
             if type(module) is nn.ReLU:
