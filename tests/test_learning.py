@@ -46,6 +46,14 @@ def test_dspg_pendulum_control(tmp_path):
     assert final_returns(train("dspg", "Pendulum-v1", 1_500, 1, tmp_path, *options)).mean() < -600
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("options", "learns"), [([], True), (["--hyperparams", "norm_reward:True"], False)])
+def test_dspg_pendulum_soon(options, learns, seed, tmp_path):
+    """Within 2,500 steps with the rewards as they are, but not with scaled ones"""
+    assert (final_returns(train("dspg", "Pendulum-v1", 2_500, seed, tmp_path, *options)).mean() > -600) == learns
+
+
 def goal_shares(model, n_rollouts: int = 400) -> np.ndarray:
     """Share of the rollouts, with random actions, that end in each of the four goals"""
     goals = []
