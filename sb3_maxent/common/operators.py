@@ -6,8 +6,10 @@ A name that another version of PyTorch does not have raises ImportError or Attri
 arguments and what they return. None has a gradient.
 """
 
+import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch as th
@@ -18,9 +20,22 @@ from torch.fx import Graph, Node
 
 from sb3_maxent.functional import lower_median
 
-# PyTorch multiplies in float32 with MKL, which takes twice as long as oneDNN on an AMD EPYC, see benchmarks/README.md
+
+def is_amd() -> bool:
+    """
+    :return: Whether the operating system says that the processor is one of AMD's
+    """
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:  # there is none but on Linux
+        return "AuthenticAMD" in platform.processor()
+
+
 ONEDNN = th.backends.mkldnn.is_available()
 ONEDNN_LINEAR = th.ops.mkldnn._linear_pointwise if ONEDNN else None
+# PyTorch multiplies in float32 with MKL. It takes up to twice as long as oneDNN on an AMD EPYC, and down to half as long on
+# an Intel Xeon, see benchmarks/README.md. The maker decides and not a timing, so that a machine always decides alike
+PREFER_ONEDNN = ONEDNN and is_amd()
 # Multiplications in a matrix product from which another library is worth a call through Python
 MIN_MULTIPLICATIONS = 2**22
 # Inductor stores what many later operations read or what took many to compute: here a hidden layer of all samples
@@ -78,7 +93,7 @@ def _store_fake(tensor: th.Tensor) -> th.Tensor:
 
 class OperatorPass(CustomGraphPass):
     """
-    Lets oneDNN compute the large matrix products of a graph, of the losses and of their gradients, and NumPy the medians.
+    Lets NumPy compute the medians of a graph, and oneDNN its large matrix products and those of its gradients if it is faster.
     """
 
     def __call__(self, graph: Graph) -> None:
@@ -122,7 +137,7 @@ class OperatorPass(CustomGraphPass):
     @staticmethod
     def _gains(node: Node) -> bool:
         *bias, left, right = (each.meta["val"] for each in node.args)  # type: ignore[union-attr]
-        if not ONEDNN or left.device.type != "cpu" or left.dtype != th.float32:
+        if not PREFER_ONEDNN or left.device.type != "cpu" or left.dtype != th.float32:
             return False
         # A sum with a matrix, a bias for all outputs together, or a factor has another form
         if node.kwargs or any(each.shape != right.shape[1:] for each in bias):
@@ -133,7 +148,7 @@ class OperatorPass(CustomGraphPass):
         """
         :return: What the cache of compiled graphs knows this class by
         """
-        return get_hash_for_files((__file__,))
+        return get_hash_for_files((__file__,), f"oneDNN: {PREFER_ONEDNN}")
 
 
 def compiler_options(guard_layers: bool) -> dict[str, Any]:

@@ -1,13 +1,40 @@
 import pytest
 import torch as th
 
+from sb3_maxent.common import operators
 from sb3_maxent.common.compilation import store
-from sb3_maxent.common.operators import ONEDNN
 
 OPERATORS = th.ops.sb3_maxent
 
 
-@pytest.mark.skipif(not ONEDNN, reason="PyTorch was built without oneDNN")
+@pytest.mark.parametrize(
+    ("cpuinfo", "processor", "expected"),
+    [
+        ("vendor_id\t: AuthenticAMD\n", "x86_64", True),
+        ("vendor_id\t: GenuineIntel\n", "x86_64", False),
+        # What Windows says
+        (None, "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD", True),
+        (None, "Intel64 Family 6 Model 207 Stepping 2, GenuineIntel", False),
+    ],
+)
+def test_maker_of_the_processor(cpuinfo, processor, expected, tmp_path, monkeypatch):
+    path = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        path.write_text(cpuinfo)
+    monkeypatch.setattr(operators, "Path", lambda _: path)
+    monkeypatch.setattr("platform.processor", lambda: processor)
+    assert operators.is_amd() == expected
+
+
+def test_cache_of_compiled_graphs_knows_the_library(monkeypatch):
+    names = []
+    for prefer_onednn in (True, False):
+        monkeypatch.setattr(operators, "PREFER_ONEDNN", prefer_onednn)
+        names.append(operators.OperatorPass().uuid())
+    assert names[0] != names[1]
+
+
+@pytest.mark.skipif(not operators.ONEDNN, reason="PyTorch was built without oneDNN")
 @pytest.mark.parametrize(
     "bias", [None, th.randn(7), th.randn(7, 2)[:, 0], th.randn(1).expand(7)], ids=["no", "one", "strided", "expanded"]
 )
