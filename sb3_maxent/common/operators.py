@@ -16,6 +16,7 @@ import torch as th
 import torch._dynamo.config as dynamo_config
 import torch._functorch.config as functorch_config
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+from torch._inductor.lowering import register_lowering
 from torch.fx import Graph, Node
 
 from sb3_maxent.functional import lower_median
@@ -81,6 +82,13 @@ def _lower_median_fake(values: th.Tensor) -> th.Tensor:
     return values.new_empty(values.shape[0])
 
 
+@register_lowering(th.ops.sb3_maxent.store.default, type_promotion_kind=None)
+def _store_compiled(tensor: Any) -> Any:
+    # As Inductor does by itself with what many operations read: without a call through Python
+    tensor.realize()
+    return tensor
+
+
 @th.library.impl(LIBRARY, "store", "CompositeExplicitAutograd")
 def _store(tensor: th.Tensor) -> th.Tensor:
     return tensor.clone()
@@ -94,6 +102,7 @@ def _store_fake(tensor: th.Tensor) -> th.Tensor:
 class OperatorPass(CustomGraphPass):
     """
     Lets NumPy compute the medians of a graph, and oneDNN its large matrix products and those of its gradients if it is faster.
+    Stores the scales of batch normalisation.
     """
 
     def __call__(self, graph: Graph) -> None:
@@ -105,6 +114,16 @@ class OperatorPass(CustomGraphPass):
                 self._replace_product(graph, node)
             elif node.target is th.ops.aten.median.dim and self._is_lower_median(node):
                 self._replace_median(graph, node)
+            elif node.target is th.ops.aten.rsqrt.default and node.meta["val"].device.type == "cpu":
+                self._store(graph, node)
+
+    @staticmethod
+    def _store(graph: Graph, node: Node) -> None:
+        """Otherwise each row of a batch computes the scales of batch normalisation again, a root and two divisions per unit"""
+        with graph.inserting_after(node):
+            stored = graph.call_function(th.ops.sb3_maxent.store.default, (node,))
+        stored.meta.update(node.meta)
+        node.replace_all_uses_with(stored, delete_user_cb=lambda user: user is not stored)
 
     @staticmethod
     def _replace_product(graph: Graph, node: Node) -> None:

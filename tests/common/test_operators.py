@@ -1,8 +1,11 @@
 import pytest
 import torch as th
+from torch._inductor.utils import run_and_get_code
 
 from sb3_maxent.common import operators
 from sb3_maxent.common.compilation import store
+from sb3_maxent.common.layers import BatchNorm
+from sb3_maxent.common.updates import gradients_of
 
 OPERATORS = th.ops.sb3_maxent
 
@@ -61,3 +64,17 @@ def test_store_changes_nothing_and_is_not_elided():
     th.library.opcheck(OPERATORS.store, (values,))
     stored = OPERATORS.store(values)
     assert th.equal(stored, values) and stored.stride() == values.stride() and stored.data_ptr() != values.data_ptr()
+
+
+@pytest.mark.parametrize(("pass_name", "n_loops"), [("post_grad_custom_post_pass", 1), ("none", 2)], ids=["stored", "control"])
+def test_scales_of_batch_normalisation_are_computed_once(pass_name, n_loops):
+    """And not again for each row, or for the gradient"""
+    layers = th.nn.Sequential(BatchNorm(64), th.nn.ReLU(), th.nn.Linear(64, 1))
+    options = operators.compiler_options(guard_layers=True)
+    options = {name: value for name, value in options.items() if not name.endswith("pass") or name == pass_name}
+    compiled = th.compile(
+        lambda inputs: gradients_of(layers(inputs).square().mean(), [*layers.parameters()]), dynamic=False, options=options
+    )
+    with operators.compile_gradient_at_once():
+        _, code = run_and_get_code(compiled, th.randn(32, 64))
+    assert "".join(code).count("rsqrt()") == n_loops
