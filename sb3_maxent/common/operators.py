@@ -15,6 +15,7 @@ from typing import Any
 import torch as th
 import torch._dynamo.config as dynamo_config
 import torch._functorch.config as functorch_config
+import torch._inductor.config as inductor_config
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch._inductor.lowering import register_lowering
 from torch.fx import Graph, Node
@@ -41,6 +42,10 @@ PREFER_ONEDNN = ONEDNN and is_amd()
 MIN_MULTIPLICATIONS = 2**22
 # Inductor stores what many later operations read or what took many to compute: here a hidden layer of all samples
 THRESHOLDS = ("realize_opcount_threshold", "realize_acc_reads_threshold", "realize_reads_threshold")
+# Lets the C++ compiler make one instruction of a product and a sum, with one rounding instead of two: of little else are
+# loops over samples
+FLAG = "enable_floating_point_contract_flag"
+CONTRACTION = {f"cpp.{FLAG}": "fast"} if hasattr(inductor_config.cpp, FLAG) else {}
 # What makes the gradient a part of the graph (new in PyTorch 2.13), and what compiles it in time where it is one of its own.
 # Made once, because each update enters them
 GRADIENT_SETTINGS = [
@@ -177,7 +182,7 @@ def compiler_options(guard_layers: bool) -> dict[str, Any]:
     :param guard_layers: Whether a call must notice that attributes of layers have changed since the last one
     :return: Options by name
     """
-    options = {**dict.fromkeys(THRESHOLDS, 10_000), "post_grad_custom_post_pass": OperatorPass()}
+    options = {**dict.fromkeys(THRESHOLDS, 10_000), **CONTRACTION, "post_grad_custom_post_pass": OperatorPass()}
     return options if guard_layers or GUARD_FILTER is None else {**options, "guard_filter_fn": GUARD_FILTER}
 
 
