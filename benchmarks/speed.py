@@ -269,6 +269,7 @@ def processor() -> str:
         name = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
+    name = re.sub(r"\(R\)| Processor", "", name)
     # Processors of one name may differ in their vectors
     return f"{name}, {th.backends.cpu.get_cpu_capability()}"
 
