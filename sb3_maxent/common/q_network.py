@@ -120,20 +120,7 @@ class QNetwork(nn.Module):
     ) -> th.Tensor:
         hidden = add_linear(embedding, actions, weight_action, out)  # (batch, samples, join)
         if self.join_norm is not None and self.join_norm.training:
-            half = len(hidden) // 2
-            grad = th.is_grad_enabled()
-            if grad:
-                hidden = th.cat([hidden[:half], hidden[half:].detach()])
             hidden = per_sample([self.join_norm], hidden)  # (batch, samples, join)
-            if grad:
-                for layer in self.head:
-                    if type(layer) is nn.Linear:
-                        b = None if layer.bias is None else layer.bias.detach()
-                        rest = F.linear(hidden[half:].detach(), layer.weight.detach(), b)
-                        hidden = th.cat([layer(hidden[:half]), rest])
-                    else:
-                        hidden = per_sample([layer], hidden)
-                return hidden
         return per_sample(self.head, hidden)  # (batch, samples)
 
     def hidden_weights(self) -> list[th.Tensor]:
