@@ -2,8 +2,8 @@
 Everything of PyTorch's compiler that is not public, imported only when an update is compiled.
 
 A name that another version of PyTorch does not have raises ImportError or AttributeError here, and
-:mod:`sb3_maxent.common.compilation` then leaves the update eager. The operators are opaque to the compiler: it stores their
-arguments and what they return. None has a gradient.
+:mod:`sb3_maxent.common.compilation` then leaves the update eager. What the operators take and return is stored by the
+compiler. None has a gradient.
 """
 
 import platform
@@ -17,7 +17,7 @@ import torch._dynamo.config as dynamo_config
 import torch._functorch.config as functorch_config
 import torch._inductor.config as inductor_config
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
-from torch._inductor.lowering import register_lowering
+from torch._inductor.lowering import clone, register_lowering
 from torch.fx import Graph, Node
 
 from sb3_maxent.functional import lower_median
@@ -35,17 +35,17 @@ def is_amd() -> bool:
 
 ONEDNN = th.backends.mkldnn.is_available()
 ONEDNN_LINEAR = th.ops.mkldnn._linear_pointwise if ONEDNN else None
-# PyTorch multiplies in float32 with MKL. It takes up to twice as long as oneDNN on an AMD EPYC, and down to half as long on
-# an Intel Xeon, see benchmarks/README.md. The maker decides and not a timing, so that a machine always decides alike
+# PyTorch multiplies in float32 with MKL on x86. On an AMD EPYC oneDNN takes as little as half as long, on an
+# Intel Xeon MKL does, see benchmarks/README.md. The maker decides and not a timing, so that a machine always decides alike
 PREFER_ONEDNN = ONEDNN and is_amd()
 # Multiplications in a matrix product from which another library is worth a call through Python
 MIN_MULTIPLICATIONS = 2**22
 # Inductor stores what many later operations read or what took many to compute: here a hidden layer of all samples
 THRESHOLDS = ("realize_opcount_threshold", "realize_acc_reads_threshold", "realize_reads_threshold")
-# Lets the C++ compiler make one instruction of a product and a sum, with one rounding instead of two: of little else are
-# loops over samples
+# Lets the C++ compiler make one instruction of a product and a sum, with one rounding instead of two. Loops over samples are
+# little else
 FLAG = "enable_floating_point_contract_flag"
-CONTRACTION = {f"cpp.{FLAG}": "fast"} if hasattr(inductor_config.cpp, FLAG) else {}
+CONTRACTION = {f"cpp.{FLAG}": "fast"} if isinstance(getattr(inductor_config.cpp, FLAG, None), str) else {}
 # What makes the gradient a part of the graph (new in PyTorch 2.13), and what compiles it in time where it is one of its own.
 # Made once, because each update enters them
 GRADIENT_SETTINGS = [
@@ -89,9 +89,9 @@ def _lower_median_fake(values: th.Tensor) -> th.Tensor:
 
 @register_lowering(th.ops.sb3_maxent.store.default, type_promotion_kind=None)
 def _store_compiled(tensor: Any) -> Any:
-    # As Inductor does by itself with what many operations read: without a call through Python
+    # Without a call through Python. Loops that read the copy read what is stored
     tensor.realize()
-    return tensor
+    return clone(tensor)
 
 
 @th.library.impl(LIBRARY, "store", "CompositeExplicitAutograd")
@@ -120,10 +120,10 @@ class OperatorPass(CustomGraphPass):
             elif node.target is th.ops.aten.median.dim and self._is_lower_median(node):
                 self._replace_median(graph, node)
             elif node.target is th.ops.aten.rsqrt.default and node.meta["val"].device.type == "cpu":
-                self._store(graph, node)
+                self._store_root(graph, node)
 
     @staticmethod
-    def _store(graph: Graph, node: Node) -> None:
+    def _store_root(graph: Graph, node: Node) -> None:
         """Otherwise each row of a batch computes the scales of batch normalisation again, a root and two divisions per unit"""
         with graph.inserting_after(node):
             stored = graph.call_function(th.ops.sb3_maxent.store.default, (node,))

@@ -457,8 +457,10 @@ class Bias(BaseFeaturesExtractor):
         return hidden @ self.weight + bias[self.form]()
 
 
+@pytest.mark.skipif(not operators.ONEDNN, reason="PyTorch was built without oneDNN")
 @pytest.mark.parametrize("form", ["strided", "expanded", "one", "square"])
-def test_products_of_other_forms(form):
+def test_products_of_other_forms(form, monkeypatch):
+    monkeypatch.setattr(operators, "PREFER_ONEDNN", True)
     policy_kwargs = {"features_extractor_class": Bias, "features_extractor_kwargs": {"form": form}, "net_arch": [8]}
     arguments = {"policy_kwargs": policy_kwargs, "n_action_samples": 4, "seed": 0, "learning_starts": 150}
     models = [DSPG("MlpPolicy", "Pendulum-v1", compile=c, **copy.deepcopy(arguments)).learn(140) for c in (False, True)]

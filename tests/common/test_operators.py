@@ -1,5 +1,8 @@
+import sys
+
 import pytest
 import torch as th
+import torch._dynamo.config as dynamo_config
 from torch._inductor.utils import run_and_get_code
 
 from sb3_maxent.common import operators
@@ -15,6 +18,7 @@ OPERATORS = th.ops.sb3_maxent
     [
         ("vendor_id\t: AuthenticAMD\n", "x86_64", True),
         ("vendor_id\t: GenuineIntel\n", "x86_64", False),
+        ("CPU implementer\t: 0x41\n", "aarch64", False),
         # What Windows says
         (None, "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD", True),
         (None, "Intel64 Family 6 Model 207 Stepping 2, GenuineIntel", False),
@@ -66,15 +70,35 @@ def test_store_changes_nothing_and_is_not_elided():
     assert th.equal(stored, values) and stored.stride() == values.stride() and stored.data_ptr() != values.data_ptr()
 
 
+def code_of(function, options, *args):
+    compiled = th.compile(function, dynamic=False, options=options)
+    with operators.compile_gradient_at_once():
+        result, code = run_and_get_code(compiled, *args)
+    return result, "".join(code)
+
+
+@pytest.mark.skipif(not hasattr(dynamo_config, "trace_autograd_ops"), reason="The gradient has a graph of its own")
 @pytest.mark.parametrize(("pass_name", "n_loops"), [("post_grad_custom_post_pass", 1), ("none", 2)], ids=["stored", "control"])
 def test_scales_of_batch_normalisation_are_computed_once(pass_name, n_loops):
     """And not again for each row, or for the gradient"""
     layers = th.nn.Sequential(BatchNorm(64), th.nn.ReLU(), th.nn.Linear(64, 1))
     options = operators.compiler_options(guard_layers=True)
     options = {name: value for name, value in options.items() if not name.endswith("pass") or name == pass_name}
-    compiled = th.compile(
-        lambda inputs: gradients_of(layers(inputs).square().mean(), [*layers.parameters()]), dynamic=False, options=options
+    _, code = code_of(
+        lambda inputs: gradients_of(layers(inputs).square().mean(), [*layers.parameters()]), options, th.randn(32, 64)
     )
-    with operators.compile_gradient_at_once():
-        _, code = run_and_get_code(compiled, th.randn(32, 64))
-    assert "".join(code).count("rsqrt()") == n_loops
+    assert code.count("sqrt(") == n_loops
+    # It has no call of its own
+    assert "sb3_maxent" not in code
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not operators.CONTRACTION, reason="There is no such flag")
+@pytest.mark.parametrize("flag", ["fast", "off"])
+def test_products_and_sums_are_rounded_once(flag):
+    """What the product was rounded by is left"""
+    left, right = th.randn(64), th.randn(64)
+    options = operators.compiler_options(guard_layers=True)
+    options = options if flag == "fast" else {**options, **dict.fromkeys(operators.CONTRACTION, flag)}
+    rest, _ = code_of(lambda left, right, product: left * right - product, options, left, right, left * right)
+    assert rest.any() == (flag == "fast")
+    assert th.allclose(rest, th.zeros(64), atol=1e-6)
