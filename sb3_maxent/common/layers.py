@@ -122,7 +122,11 @@ def add_linear(embedding: th.Tensor, samples: th.Tensor, weight: th.Tensor, out:
     """
     n_inputs = samples.shape[2]
     if not th.compiler.is_compiling() or n_inputs > MAX_WRITTEN_OUT:
-        return th.matmul(samples, weight.t(), out=out).add_(embedding)  # (batch, samples, hidden)
+        if out is None:
+            return th.matmul(samples, weight.t()).add_(embedding)  # (batch, samples, hidden)
+        # Few rows, which stay in cache, in one product. PyTorch would make one per state, because noise is not contiguous
+        th.mm(samples.reshape(-1, n_inputs), weight.t(), out=out.view(-1, out.shape[2]))  # (batch * samples, hidden)
+        return out.add_(embedding)  # (batch, samples, hidden)
     # The product with the identity makes the weights of each input contiguous: a loop across their rows is ten times slower
     rows = F.linear(th.eye(n_inputs, device=weight.device), weight)  # (inputs, hidden)
     hidden = embedding
