@@ -122,9 +122,9 @@ def add_linear(embedding: th.Tensor, samples: th.Tensor, weight: th.Tensor, out:
     """
     n_inputs = samples.shape[2]
     if not th.compiler.is_compiling() or n_inputs > MAX_WRITTEN_OUT:
-        if out is None:
+        if out is None:  # also with a gradient, where one product of many rows is slower
             return th.matmul(samples, weight.t()).add_(embedding)  # (batch, samples, hidden)
-        # Few rows, which stay in cache, in one product. PyTorch would make one per state, because noise is not contiguous
+        # One product of all rows, few enough to stay in cache. PyTorch would make one per state, as noise is not contiguous
         th.mm(samples.reshape(-1, n_inputs), weight.t(), out=out.view(-1, out.shape[2]))  # (batch * samples, hidden)
         return out.add_(embedding)  # (batch, samples, hidden)
     # The product with the identity makes the weights of each input contiguous: a loop across their rows is ten times slower

@@ -29,7 +29,7 @@ def is_amd() -> bool:
     """
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
-    except OSError:  # there is none but on Linux
+    except OSError:  # only Linux has this file
         return "AuthenticAMD" in platform.processor()
 
 
@@ -106,8 +106,8 @@ def _store_fake(tensor: th.Tensor) -> th.Tensor:
 
 class OperatorPass(CustomGraphPass):
     """
-    Lets NumPy compute the medians of a graph, and oneDNN its large matrix products and those of its gradients if it is faster.
-    Stores the scales of batch normalisation.
+    Lets NumPy compute the medians of a graph, and oneDNN the large matrix products where it is faster. Stores the scales of
+    batch normalisation. All this in losses and gradients.
     """
 
     def __call__(self, graph: Graph) -> None:
@@ -124,7 +124,7 @@ class OperatorPass(CustomGraphPass):
 
     @staticmethod
     def _store_root(graph: Graph, node: Node) -> None:
-        """Otherwise each row of a batch computes the scales of batch normalisation again, a root and two divisions per unit"""
+        """Store what each row of a batch would compute again for the scales of batch normalisation"""
         with graph.inserting_after(node):
             stored = graph.call_function(th.ops.sb3_maxent.store.default, (node,))
         stored.meta.update(node.meta)
