@@ -29,13 +29,16 @@ def processor() -> str:
     """
     Name the processor.
 
-    :return: Its name as the system knows it, and the vectors that PyTorch uses: those of one name may differ in them
+    :return: Its name and family as the system knows them, and the vectors that PyTorch uses: processors of one name may
+        differ in both
     """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {th.backends.cpu.get_cpu_capability()}"
+    # The first processor is like the others
+    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    name = entries.get("model name") or platform.processor() or platform.machine()
+    family = f" (family {entries['cpu family']})" if "cpu family" in entries else ""
+    return f"{name}{family}, {th.backends.cpu.get_cpu_capability()}"
 
 
 def versions() -> dict[str, str]:

@@ -6,11 +6,11 @@ rounds of the ratios to SB3's SAC of the same width within a round. Times are pr
 has its own table, named by it: ratios of one do not hold for another.
 
     pip install sb3_contrib sbx-rl  # the latter brings JAX
-    python benchmarks/speed.py
+    python -m benchmarks.speed
 
 Some rows are measured alone, or again in a table that is there already, by their names, beside SB3's SAC:
 
-    python benchmarks/speed.py --only "DSPG compiled" "SoftQLearning compiled"
+    python -m benchmarks.speed --only "DSPG compiled" "SoftQLearning compiled"
 
 With ``--device cuda`` networks are on the GPU, and times are those of a clock.
 """
@@ -40,6 +40,7 @@ from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import DDPG, SAC, TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from benchmarks.collect import processor
 from sb3_maxent import DSPG, SoftQLearning
 
 matplotlib.use("Agg")
@@ -262,16 +263,11 @@ def plot(rows: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
-def processor() -> str:
-    if DEVICE == "cuda":
-        return th.cuda.get_device_name()
-    try:
-        name = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    name = re.sub(r"\(R\)| Processor", "", name)
-    # Processors of one name may differ in their vectors
-    return f"{name}, {th.backends.cpu.get_cpu_capability()}"
+def device_name() -> str:
+    """
+    :return: Name of the GPU or processor that is measured
+    """
+    return th.cuda.get_device_name() if DEVICE == "cuda" else re.sub(r"\(R\)| Processor", "", processor())
 
 
 def measure_updates(n_rounds: int, only: list[str]) -> tuple[list[dict], dict]:
@@ -304,7 +300,7 @@ def measure_rest(models: dict, n_rounds: int) -> dict:
     names += [(name, None) for name in ("SoftQLearning", "SoftQLearning compiled")]
     frames = interleaved({name: steps(models[name]) for name in names}, n_rounds)
     return {
-        "processor": processor(),
+        "processor": device_name(),
         "torch": th.__version__,
         "python": platform.python_version(),
         "float32 matrix product, GFLOP/s": round(peak()),
@@ -344,7 +340,7 @@ def main() -> None:
     DEVICE = arguments.device
     th.set_num_threads(1)
     rows, models = measure_updates(arguments.rounds, arguments.only)
-    name = "speed-" + re.sub(r"\W+", "-", processor()).strip("-").lower()
+    name = "speed-" + re.sub(r"\W+", "-", device_name()).strip("-").lower()
     if arguments.only:
         rows = merged(rows, arguments.output / f"{name}.csv")
     else:

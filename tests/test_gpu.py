@@ -1,4 +1,4 @@
-"""On a GPU: ``python -m pytest -m gpu``. Its speed: ``python benchmarks/speed.py --device cuda``."""
+"""On a GPU: ``python -m pytest -m gpu``. Its speed: ``python -m benchmarks.speed --device cuda``."""
 
 import pytest
 import torch as th

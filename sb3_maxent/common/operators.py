@@ -7,6 +7,7 @@ compiler. None has a gradient.
 """
 
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,22 +23,28 @@ from torch.fx import Graph, Node
 
 from sb3_maxent.functional import lower_median
 
+# Family of AMD's processors, Zen 5, from which on their vector units are 512 bits wide
+ZEN_5 = 26
 
-def is_amd() -> bool:
+
+def is_zen_5() -> bool:
     """
-    :return: Whether the operating system says that the processor is one of AMD's
+    :return: Whether the operating system says that the processor is one of AMD's, and of this family or a newer one
     """
     try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+        name = Path("/proc/cpuinfo").read_text()
     except OSError:  # only Linux has this file
-        return "AuthenticAMD" in platform.processor()
+        name = platform.processor()
+    family = re.search(r"family\s*:?\s*(\d+)", name, re.IGNORECASE)
+    return "AuthenticAMD" in name and family is not None and int(family[1]) >= ZEN_5
 
 
 ONEDNN = th.backends.mkldnn.is_available()
 ONEDNN_LINEAR = th.ops.mkldnn._linear_pointwise if ONEDNN else None
-# PyTorch multiplies in float32 with MKL on x86. On an AMD EPYC oneDNN takes as little as half as long, on an
-# Intel Xeon MKL does, see benchmarks/README.md. The maker decides and not a timing, so that a machine always decides alike
-PREFER_ONEDNN = ONEDNN and is_amd()
+# PyTorch multiplies in float32 with MKL on x86, which uses half of the width of Zen 5's vector units: oneDNN takes half as
+# long there. On Zen 4 and on an Intel Xeon an update is faster with MKL, see benchmarks/README.md. The name of the processor
+# decides and not a timing, so that a machine always decides alike
+PREFER_ONEDNN = ONEDNN and is_zen_5()
 # Multiplications in a matrix product from which another library is worth a call through Python
 MIN_MULTIPLICATIONS = 2**22
 # Inductor stores what many later operations read or what took many to compute: here a hidden layer of all samples

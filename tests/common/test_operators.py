@@ -16,21 +16,26 @@ OPERATORS = th.ops.sb3_maxent
 @pytest.mark.parametrize(
     ("cpuinfo", "processor", "expected"),
     [
-        ("vendor_id\t: AuthenticAMD\n", "x86_64", True),
-        ("vendor_id\t: GenuineIntel\n", "x86_64", False),
+        ("vendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\n", "x86_64", True),
+        ("vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\n", "x86_64", False),
+        ("vendor_id\t: AuthenticAMD\ncpu family\t: 23\nmodel\t\t: 49\n", "x86_64", False),
+        ("vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 207\n", "x86_64", False),
+        # A newer family of another maker
+        ("vendor_id\t: GenuineIntel\ncpu family\t: 27\nmodel\t\t: 1\n", "x86_64", False),
         ("CPU implementer\t: 0x41\n", "aarch64", False),
         # What Windows says
-        (None, "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD", True),
+        (None, "AMD64 Family 26 Model 68 Stepping 0, AuthenticAMD", True),
+        (None, "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD", False),
         (None, "Intel64 Family 6 Model 207 Stepping 2, GenuineIntel", False),
     ],
 )
-def test_maker_of_the_processor(cpuinfo, processor, expected, tmp_path, monkeypatch):
+def test_processor_that_multiplies_faster_with_onednn(cpuinfo, processor, expected, tmp_path, monkeypatch):
     path = tmp_path / "cpuinfo"
     if cpuinfo is not None:
         path.write_text(cpuinfo)
     monkeypatch.setattr(operators, "Path", lambda _: path)
     monkeypatch.setattr("platform.processor", lambda: processor)
-    assert operators.is_amd() == expected
+    assert operators.is_zen_5() == expected
 
 
 def test_cache_of_compiled_graphs_knows_the_library(monkeypatch):
