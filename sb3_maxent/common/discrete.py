@@ -10,8 +10,8 @@ from sb3_maxent.common.distributions import RULED_OUT, Categorical, PolicyDistri
 from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.functional import check_shapes
 
-# Joint actions up to which the expectation over independent factors is summed. As many as DSPG samples by default, so that the
-# exact sum costs no more than the mean over samples
+# Joint actions up to which the expectation over independent factors is summed: as many as the paper samples, so that the exact
+# sum costs no more than its mean over samples
 MAX_SUMMED_ACTIONS = 64
 
 
