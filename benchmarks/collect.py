@@ -3,8 +3,9 @@ Makes the result of a finished run from its logs: a small JSON file.
 
     python -m benchmarks.collect LOGS/EXPERIMENT/RUN RESULTS/EXPERIMENT/RUN.json --experiment EXPERIMENT --name NAME
 
-It has the returns and times of every evaluation, the hyperparameters, the command, the versions of all packages that the
-run could import, the commit and the processor. ``benchmarks/README.md`` lists the fields. The checkpoints are deleted.
+It has the returns and times of every evaluation, the hyperparameters, the command, the versions of Python and the packages
+that returns and times depend on, the commit and the processor. ``benchmarks/README.md`` lists the fields. The checkpoints
+are deleted.
 """
 
 import argparse

@@ -26,6 +26,7 @@ class Run:
     :param params: Hyperparameters in place of those of the file
     :param eval_freq: Steps between two evaluations
     :param eval_episodes: Episodes of an evaluation
+    :param entry: Number of its entry in the matrix
     """
 
     experiment: str
@@ -38,6 +39,7 @@ class Run:
     params: dict[str, Any] = field(default_factory=dict)
     eval_freq: int = 10_000
     eval_episodes: int = 10
+    entry: int = 0
 
     @property
     def path(self) -> str:
@@ -75,9 +77,9 @@ def read_matrix(file: str | Path = MATRIX, names: Iterable[str] = (), experiment
     """
     matrix = yaml.safe_load(Path(file).read_text())
     runs: list[Run] = []
-    for entry in matrix["runs"]:
+    for number, entry in enumerate(matrix["runs"]):
         for seed in range(1, entry["seeds"] + 1):
-            runs += [_run(matrix, entry, name, env, seed) for env in entry["envs"] for name in entry["names"]]
+            runs += [_run(matrix, number, name, env, seed) for env in entry["envs"] for name in entry["names"]]
     paths = [run.path for run in runs]
     if len(set(paths)) < len(paths):
         raise ValueError(f"{file} has {max(paths, key=paths.count)} twice")
@@ -88,7 +90,8 @@ def read_matrix(file: str | Path = MATRIX, names: Iterable[str] = (), experiment
     return [run for run in runs if not experiments or run.experiment in experiments]
 
 
-def _run(matrix: dict[str, Any], entry: dict[str, Any], name: str, env: str, seed: int) -> Run:
+def _run(matrix: dict[str, Any], number: int, name: str, env: str, seed: int) -> Run:
+    entry = matrix["runs"][number]
     variant = matrix.get("variants", {}).get(name, {})
     evaluation = entry.get("evaluation", matrix["evaluation"])
     return Run(
@@ -102,4 +105,5 @@ def _run(matrix: dict[str, Any], entry: dict[str, Any], name: str, env: str, see
         params={**variant.get("params", {}), **entry.get("params", {})},
         eval_freq=evaluation["freq"],
         eval_episodes=evaluation["episodes"],
+        entry=number,
     )

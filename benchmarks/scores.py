@@ -41,7 +41,7 @@ class Experiment:
         order = [run.env for run in planned] + sorted(result["env"] for result in results)
         self.envs = [env for env in dict.fromkeys(order) if any(result["env"] == env for result in results)]
         # What aggregates are over: the tasks of the first entry of the matrix
-        first = {run.env for run in planned if run.name == planned[0].name} if planned else set(self.envs)
+        first = {run.env for run in planned if run.entry == planned[0].entry} if planned else set(self.envs)
         self.common_envs = [env for env in self.envs if env in first]
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -170,13 +170,12 @@ def after(seconds: float) -> Callable[[Result], float]:
     Return after some time.
 
     :param seconds: Time
-    :return: Score of a result: the mean return of its last evaluation until then
+    :return: Score of a result: the mean return of its last evaluation until then, of which there must be one
     """
 
     def score(result: Result) -> float:
         evaluations = result["evaluations"]
-        number = np.searchsorted(evaluations["time"], seconds, side="right")
-        return evaluations["mean_return"][max(number - 1, 0)]
+        return evaluations["mean_return"][np.searchsorted(evaluations["time"], seconds, side="right") - 1]
 
     return score
 
@@ -186,12 +185,13 @@ def equal_time(results: Sequence[Result]) -> float | None:
     Time that all runs took at least.
 
     :param results: Results
-    :return: Time in seconds, ``None`` if it is not known of all or was measured in different ways or on different processors
+    :return: Time in seconds, ``None`` if it is not known of all, was measured in different ways or on different processors, or
+        one of them was not evaluated until then
     """
     times = [result["evaluations"]["time"][-1] for result in results]
     if not times or None in times or len({result["clock"] for result in results}) > 1:
         return None
-    return min(times)
+    return None if any(result["evaluations"]["time"][0] > min(times) for result in results) else min(times)
 
 
 def iqm(scores: np.ndarray) -> np.ndarray:

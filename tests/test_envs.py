@@ -194,6 +194,9 @@ def test_choices_are_values_at_equal_distances():
     assert np.array_equal(values, [[-2, 0], [-1, 3], [0, 6], [1, 9], [2, 9]])
     assert DiscretizeAction(Echo([-2, 0], [2, 9])).action_space == gym.spaces.MultiDiscrete([5, 5])
     assert DiscretizeAction(Echo([-2], [2], np.int8), 3).action(np.array([2])).dtype == np.int8
+    # Integers are the nearest ones
+    integers = DiscretizeAction(Echo([-2], [9], np.int8), 4)
+    assert [integers.action(np.array([i])).item() for i in range(4)] == [-2, 2, 5, 9]
 
 
 @pytest.mark.filterwarnings("error")
@@ -209,6 +212,7 @@ def test_checkers_find_nothing_in_a_discretised_task():
         (lambda: Echo([-1, -1], [1, 1]), [3], r"n_bins=\[3\]: give one number, or 2"),
         (lambda: Echo([-np.inf, -1], [1, 1]), 3, "with finite bounds"),
         (lambda: Echo([[-1, -1]], [[1, 1]]), 3, "one-dimensional Box"),
+        (lambda: Echo([0], [2], np.int8), 4, "n_bins=4: there are not as many integers from 0 to 2"),
         (lambda: gym.make("CartPole-v1"), 3, r"action_space=Discrete\(2\)"),
     ],
 )

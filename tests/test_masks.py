@@ -247,6 +247,42 @@ def test_behind_the_end_nothing_need_be_allowed():
     assert env.step(2)[0]["action_mask"].tolist() == [1, 1, 1, 1]
 
 
+class EndingWithItsOwnMask(Ending):
+    """Observes the mask by itself, so that nothing is allowed in the last state"""
+
+    def __init__(self, action_space):
+        super().__init__(action_space)
+        self.observation_space = spaces.Dict(state=self.observation_space, action_mask=spaces.MultiBinary(4))
+
+    def reset(self, **kwargs):
+        self.is_over = False
+        return self.observe(super().reset(**kwargs)[0]), {}
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        return self.observe(observation), *rest
+
+    def observe(self, observation):
+        return {"state": observation, "action_mask": self.action_masks().astype(np.int8)}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_last_state_that_allows_nothing_has_no_value(algorithm):
+    kind, arguments = ALGORITHMS[algorithm]
+    env = EndingWithItsOwnMask(spaces.Discrete(4))
+    model = kind("MultiInputPolicy", env, **{**arguments, **SMALL}).learn(60)
+    assert not model.replay_buffer.next_observations["action_mask"][:60].any() and model._n_updates >= 40
+    assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
+def test_a_mask_may_be_all_that_is_observed():
+    space = spaces.Dict(action_mask=spaces.MultiBinary(4))
+    model = DSPG("MultiInputPolicy", RandomEnv(space, spaces.Discrete(4)), _init_setup_model=True, **SMALL)
+    mask = np.array([0, 1, 0, 0])
+    assert model.predict({"action_mask": mask})[0] == 1
+    assert model.predict({"action_mask": np.stack([mask, mask[::-1]])})[0].tolist() == [1, 2]
+
+
 def with_observations(space, action_space=None):
     env = RandomEnv(space, action_space or spaces.Discrete(4))
     env.action_masks = lambda: np.ones(4)

@@ -12,6 +12,7 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecTransposeImage, is_vecenv_wrapped
 
+from sb3_maxent import DSPG
 from tests.envs import RandomEnv
 from tests.models import (
     ACTIONS,
@@ -152,6 +153,17 @@ def test_wrong_parameters(variant):
         model.set_parameters({**parameters, "policy": {**parameters["policy"], "dummy": removed}})
     model.set_parameters({**parameters, "policy": {**policy, "dummy": removed}}, exact_match=False)
     assert differing(before, state_of(model)) == set()
+
+
+def test_parameters_of_another_kind_of_temperature(tmp_path):
+    """Of a file as of a dictionary, and before anything changes"""
+    make_model("DSPG", ent_coef="auto", seed=1).learn(30).save(tmp_path / "model")
+    model = make_model("DSPG", ent_coef=0.1).learn(30)
+    before = state_of(model)
+    for parameters in (DSPG.load(tmp_path / "model").get_parameters(), str(tmp_path / "model")):
+        with pytest.raises(ValueError, match="got parameters of ent_coef_optimizer, which this model does not have"):
+            model.set_parameters(parameters)
+        assert differing(before, state_of(model)) == set()
 
 
 @pytest.mark.parametrize("ent_coef", ["auto", "auto_0.5", 0.3])

@@ -110,3 +110,17 @@ def test_updates_run_in_training_mode(case):
     trained = {name: modes.pop(name) for name in ("actor", "critic") if name in modes}
     assert set(trained) == {"actor", "critic"} & set(networks(model)) and all(mode == {True} for mode in trained.values())
     assert modes and all(mode == {False} for mode in modes.values())
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_modes_of_pytorch(mode):
+    """``policy.train()`` reaches all networks, but those that follow others stay in evaluation mode, also when one acts"""
+    model = make_normalising("DSPG, target actor").learn(30)
+    followers = [model.critic_target, model.actor_target, model.policy.averaged_actor]
+    assert None not in followers and model.policy.train(mode) is model.policy
+    assert model.actor.training == model.critic.features_extractor.norm.training == mode
+    assert not any(module.training for network in followers for module in network.modules())
+    observation = model.get_env().reset()
+    expected = model.predict(observation, deterministic=True)[0]
+    both = model.predict(np.concatenate([observation, observation + 1]), deterministic=True)[0]
+    assert both[:1] == pytest.approx(expected, abs=1e-6)

@@ -22,6 +22,7 @@ from sb3_maxent.common.checks import (
     check_observation_space,
     check_off_policy_arguments,
 )
+from sb3_maxent.common.episodes import start_new_episodes
 from sb3_maxent.common.errors import ENVIRONMENT_HINT, NonFiniteError, check_finite, check_parameters
 from sb3_maxent.common.loading import ModelFile, check_load_arguments, read_data
 from sb3_maxent.common.masks import MASK, check_masks, sample_allowed
@@ -149,6 +150,15 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list
     ) -> None:
         # A transition with a non-finite value is not stored: every later update could sample it
+        try:
+            self._check_transition(new_obs, reward, dones, infos)
+        except NonFiniteError:
+            # Its step is missing, and so are those of the other environments: whoever goes on starts new episodes
+            start_new_episodes(self)
+            raise
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def _check_transition(self, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list) -> None:
         vec_normalize, hint, step = self._vec_normalize_env, ENVIRONMENT_HINT, self.num_timesteps
         obs, rewards = new_obs, reward
         if vec_normalize is not None:
@@ -159,7 +169,6 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         for info, done in zip(infos, dones, strict=True):
             if done:
                 check_finite({"observation": info.get("terminal_observation")}, step, hint)
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def learn(
         self: SelfCheckedAlgorithm,
@@ -191,7 +200,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
             super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)  # type: ignore
         except ValueError as error:
             # The policy does not know the step, and neither do the distributions of PyTorch, which gSDE uses
-            if not str(error).startswith(("action is", "Q-value is", "Expected parameter")):
+            if not str(error).startswith(("action is not finite", "Q-value is not finite", "Expected parameter")):
                 raise
             raise NonFiniteError(f"policy is not finite at environment step {self.num_timesteps}: {error}") from error
         check_parameters(self)
@@ -217,7 +226,8 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         :param custom_objects: Values that replace entries of the file, which are not read then
         :param print_system_info: Whether to print the versions with which the model was saved
         :param force_reset: Whether the environment is reset before training continues
-        :param kwargs: Attributes of the model to change. A new ``ent_coef`` applies at once. ``policy_kwargs`` must not differ
+        :param kwargs: Attributes of the model to change. A new ``ent_coef`` applies at once; with
+            the same one a learned coefficient goes on. ``policy_kwargs`` must not differ
         :return: The model
         :raises ValueError: If the file is damaged, incomplete, of another algorithm, or does not fit the other arguments
         """
@@ -235,12 +245,13 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
                 f"{path} does not load as a {cls.__name__} model with these arguments, {type(cause).__name__}: {cause}. "
                 "Load a model with the algorithm that saved it; custom_objects replaces entries that cannot be read"
             ) from error
-        model._loaded({*kwargs, *(custom_objects or {})})
+        model._loaded(data, {**(custom_objects or {}), **kwargs})
         return model
 
-    def _loaded(self, changed: set[str]) -> None:
+    def _loaded(self, saved: dict[str, Any], given: dict[str, Any]) -> None:
         """
         Finish loading, after SB3 has restored everything that was saved.
 
-        :param changed: Names of the attributes whose values do not come from the file
+        :param saved: Attributes in the file, by name
+        :param given: Attributes that replace them
         """

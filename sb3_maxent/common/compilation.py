@@ -22,6 +22,9 @@ LOCK = threading.Lock()
 # Layers of these have no attribute that changes during a run
 KNOWN_PACKAGES = ("torch.", "stable_baselines3.", "sb3_contrib.", "sb3_maxent.")
 
+# Attributes that change without an effect on an update: each is made in training mode, and acts with fresh noise
+UNREAD = ("training", "noise_set_size")
+
 # Environment steps of a run from which on ``compile="auto"`` compiles: what it saves is then several times what it costs
 AUTO_TIMESTEPS = 20_000
 
@@ -121,8 +124,7 @@ def describe_layers(network: nn.Module) -> list[tuple[Any, ...]]:
     described = []
     for name, layer in network.named_modules():
         hooks = [list(getattr(layer, attribute, {}).values()) for attribute in ("_forward_hooks", "_forward_pre_hooks")]
-        # Every update is made in training mode
-        attributes = {key: value for key, value in vars(layer).items() if key != "training" and isinstance(value, constants)}
+        attributes = {key: value for key, value in vars(layer).items() if key not in UNREAD and isinstance(value, constants)}
         described.append((type(layer), name, hooks, attributes))
     return described
 

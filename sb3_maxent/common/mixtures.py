@@ -94,8 +94,9 @@ class SquashedMixture(PolicyDistribution):
         # Positive, so that each stratum can be told from the others
         probabilities = self.log_weights.detach().exp().clamp(min=MIN_WEIGHT)  # (batch, components)
         numbers = th.arange(n_components, device=noise.device)  # (components,)
-        # A stratum begins where the one before it ends
-        starts = th.round(n_free * (probabilities.cumsum(dim=1) - probabilities)).clamp(max=n_free) + 2 * numbers
+        # A stratum begins where the one before it ends. A sum without the last term never falls, a difference may by rounding
+        shares = F.pad(probabilities.cumsum(dim=1)[:, :-1], (1, 0))  # (batch, components)
+        starts = th.round(n_free * shares).clamp(max=n_free) + 2 * numbers  # (batch, components)
         places = th.arange(n_samples, device=noise.device)  # (samples,)
         choice = (places.unsqueeze(1) >= starts.unsqueeze(1)).sum(dim=2) - 1  # (batch, samples)
         members = choice.unsqueeze(1) == numbers.unsqueeze(1)  # (batch, components, samples)

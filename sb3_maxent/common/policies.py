@@ -137,6 +137,19 @@ class MaxEntPolicy(SACPolicy):
             weight = min(1.0, (n_updates - n_before) / n_averaged)
             TargetUpdate(self.actor, self.averaged_actor, average_statistics=True)(weight)
 
+    def train(self, mode: bool = True) -> "MaxEntPolicy":
+        """
+        Set the mode of actor and critic, as ``set_training_mode`` does. Averages and target networks stay in evaluation mode.
+
+        :param mode: Whether to train
+        :return: The policy
+        """
+        super().train(mode)
+        for name, network in self.named_children():
+            if name not in ("actor", "critic"):
+                network.eval()
+        return self
+
     def _make_optimizer(self, parameters: list[nn.Parameter], lr_schedule: Schedule) -> Any:
         return self.optimizer_class(parameters, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
@@ -241,7 +254,9 @@ class MaxEntPolicy(SACPolicy):
         if self.has_mask and isinstance(observation, dict):
             masks = check_masks(observation.get(MASK) if action_masks is None else action_masks, self.action_space)
             rest = {key: value for key, value in observation.items() if key != MASK}
-            observation = {**rest, MASK: masks if self.is_vectorized_observation(rest) else masks[0]}
+            # The mask may be all that is observed
+            is_batch = self.is_vectorized_observation(rest) if rest else np.ndim(observation.get(MASK, masks)) > 1
+            observation = {**rest, MASK: masks if is_batch else masks[0]}
         elif action_masks is not None:
             raise ValueError(
                 f"action_masks={action_masks!r}: the policy was trained without masks. Train it in an environment that "

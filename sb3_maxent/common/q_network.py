@@ -92,21 +92,12 @@ class QNetwork(nn.Module):
         if self.join_norm is not None and not self.join_norm.training:
             scale, shift = self.join_norm.fixed_scale_and_shift()  # (join,) each
             embedding, weight_action = embedding * scale + shift, weight_action * scale.unsqueeze(1)
-        if th.is_grad_enabled():
-            return self._evaluate(embedding, actions, weight_action)
-        # What runs an exported graph need not know another type
-        reduced = self.evaluation_dtype is not th.float32 and not th.compiler.is_exporting()
-        with th.autocast(actions.device.type, dtype=self.evaluation_dtype) if reduced else nullcontext():
-            return self._evaluate_in_chunks(embedding, actions, weight_action)
-
-    def _evaluate_in_chunks(self, embedding: th.Tensor, actions: th.Tensor, weight_action: th.Tensor) -> th.Tensor:
         # In training mode a normalisation must see all samples at once
-        if th.compiler.is_compiling() or self.training:
+        if th.is_grad_enabled() or th.compiler.is_compiling() or self.training:
             return self._evaluate(embedding, actions, weight_action)
         # Fresh large temporaries cost page faults and cache misses: as many states at a time as stay in cache, in one buffer.
         # Without a hidden layer the Q-values are views of the buffer, which must not be used again
         chunk = chunk_size(actions, self.join.out_features) if len(self.head) > 1 else len(actions)
-        # With its own buffer the product keeps its precision under autocast
         buffer = actions.new_empty(chunk, actions.shape[1], self.join.out_features)
         return th.cat(
             [
@@ -121,7 +112,10 @@ class QNetwork(nn.Module):
         hidden = add_linear(embedding, actions, weight_action, out)  # (batch, samples, join)
         if self.join_norm is not None and self.join_norm.training:
             hidden = per_sample([self.join_norm], hidden)  # (batch, samples, join)
-        return per_sample(self.head, hidden)  # (batch, samples)
+        # What runs an exported graph need not know another type
+        reduced = self.evaluation_dtype is not th.float32 and not th.is_grad_enabled() and not th.compiler.is_exporting()
+        with th.autocast(actions.device.type, dtype=self.evaluation_dtype) if reduced else nullcontext():
+            return per_sample(self.head, hidden)  # (batch, samples)
 
     def hidden_weights(self) -> list[th.Tensor]:
         """

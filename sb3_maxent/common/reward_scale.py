@@ -27,6 +27,10 @@ class RewardScale:
         """The scale, in the unit of rewards"""
         return float(np.sqrt(self.statistics.var + EPSILON))
 
+    def start_new_episodes(self) -> None:
+        """Forget the rewards of the current episodes, which were left before their end."""
+        self.returns = np.zeros(0)
+
     def update(self, rewards: np.ndarray, dones: np.ndarray, gamma: float) -> None:
         """
         Update the scale with the rewards of one step of all environments.

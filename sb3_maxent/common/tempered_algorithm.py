@@ -4,10 +4,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import recursive_getattr
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, Schedule, TensorDict
+from stable_baselines3.common.utils import get_device
 
 from sb3_maxent.common.checked_algorithm import CheckedOffPolicyAlgorithm
 from sb3_maxent.common.checks import check_flag
@@ -73,6 +75,13 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         super()._check_hyperparameters()
         if self.norm_reward is not None:
             check_flag(self.norm_reward, "norm_reward", "True, False or None")
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        last_obs = self._last_obs
+        setup = super()._setup_learn(*args, **kwargs)
+        if self._last_obs is not last_obs:
+            self.reward_scale.start_new_episodes()
+        return setup
 
     def _store_transition(
         self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list
@@ -164,12 +173,12 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         :param device: Device
         :raises ValueError: If there are parameters of a part that this model does not have
         """
-        for name in load_path_or_dict if isinstance(load_path_or_dict, dict) else ():
+        if not isinstance(load_path_or_dict, dict):
+            _, load_path_or_dict, _ = load_from_zip_file(load_path_or_dict, device=get_device(device), load_data=False)
+        for name in load_path_or_dict:
             if recursive_getattr(self, name, self) is None:
                 raise ValueError(f"got parameters of {name}, which this model does not have: is ent_coef the same?")
-        ent_coef = self.ent_coef_tensor.clone()
         super().set_parameters(load_path_or_dict, exact_match, device)
-        self.ent_coef_tensor.copy_(ent_coef)
         self._tell_policy()
 
     def _excluded_save_params(self) -> list[str]:
@@ -178,8 +187,8 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ([], ["ent_coef_tensor"]) if self.ent_coef_optimizer is None else (["ent_coef_optimizer"], ["log_ent_coef"])
 
-    def _loaded(self, changed: set[str]) -> None:
-        if "ent_coef" in changed:
-            # SB3 has restored the saved value, so set the new one
+    def _loaded(self, saved: dict[str, Any], given: dict[str, Any]) -> None:
+        if "ent_coef" in given and given["ent_coef"] != saved.get("ent_coef"):
+            # SB3 has restored the saved value, so set the new one. RL Zoo gives the old one again, which learning has changed
             self.temperature.restart(self._current_progress_remaining)
         self._tell_policy()

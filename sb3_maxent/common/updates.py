@@ -41,7 +41,9 @@ def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> Gradients:
     :return: Gradient of each, in its layout; ``None`` for one that the loss does not depend on
     """
     gradients: Gradients = []
-    for parameter, gradient in zip(parameters, th.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+    # Of a network that is frozen as a whole there are none, which PyTorch refuses
+    found = th.autograd.grad(loss, parameters, allow_unused=True) if parameters else []
+    for parameter, gradient in zip(parameters, found, strict=True):
         if gradient is not None and gradient.stride() != parameter.stride():
             # A fused optimizer walks through the memory of both
             gradient = th.empty_like(parameter).copy_(gradient)
@@ -49,17 +51,18 @@ def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> Gradients:
     return gradients
 
 
-def clip(gradients: Gradients, max_norm: float | None = None) -> tuple[Gradients, th.Tensor]:
+def clip(gradients: Gradients, max_norm: float | None = None, device: th.device | None = None) -> tuple[Gradients, th.Tensor]:
     """
     Limit the norm of a gradient over all parameters.
 
     :param gradients: Gradient of each parameter, ``None`` for one that the loss does not depend on
     :param max_norm: Largest norm, ``None`` not to clip
+    :param device: Their device, for the norm if there are none
     :return: The gradients, not longer than that, and the norm before, a scalar
     """
     # The compiler has its own code for a norm, and none for PyTorch's norm of a list
     norms = [th.linalg.vector_norm(gradient) for gradient in gradients if gradient is not None]
-    norm = th.linalg.vector_norm(th.stack(norms)) if norms else th.zeros(())  # ()
+    norm = th.linalg.vector_norm(th.stack(norms)) if norms else th.zeros((), device=device)  # ()
     if max_norm is not None:
         scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # (), the constant is that of PyTorch's clip_grad_norm_
         gradients = [None if gradient is None else gradient * scale for gradient in gradients]
@@ -78,7 +81,9 @@ def clipped_gradients(
     :return: The gradients of each network, see :func:`gradients_of`, and their norms before
     """
     gradients = iter(gradients_of(loss, [*chain(*networks)]))
-    clipped = [clip([*islice(gradients, len(each))], norm) for each, norm in zip(networks, max_norms, strict=False)]
+    clipped = [
+        clip([*islice(gradients, len(each))], norm, loss.device) for each, norm in zip(networks, max_norms, strict=False)
+    ]
     return [gradient for gradient, _ in clipped], [norm for _, norm in clipped]
 
 

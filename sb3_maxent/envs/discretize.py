@@ -1,6 +1,7 @@
 """Box actions as discrete ones."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,14 +13,15 @@ from sb3_maxent.common.checks import check_count
 class DiscretizeAction(gym.ActionWrapper):
     """
     Wrapper that makes ``MultiDiscrete`` actions of ``Box`` actions: each component gets a number of values from its lower to
-    its upper bound, at equal distances, bounds included.
+    its upper bound, at equal distances, bounds included. In a ``Box`` of integers they are rounded.
 
     An odd number includes the middle. In RL Zoo it is ``env_wrapper`` with the entry
     ``sb3_maxent.envs.DiscretizeAction: {n_bins: 5}``.
 
     :param env: Environment with ``Box`` actions
     :param n_bins: Number of values, the same for all components, or one number per component, two at least
-    :raises ValueError: If the actions are not a ``Box`` of one dimension with finite bounds, or the numbers do not fit
+    :raises ValueError: If the actions are not a ``Box`` of one dimension with finite bounds, the numbers do not fit, or there
+        are not as many integers
     """
 
     def __init__(self, env: gym.Env, n_bins: int | Sequence[int] = 5):
@@ -33,8 +35,16 @@ class DiscretizeAction(gym.ActionWrapper):
         if len(numbers) != space.shape[0]:
             raise ValueError(f"n_bins={n_bins}: give one number, or {space.shape[0]}, one for each component of {space}")
         bounds = zip(space.low, space.high, numbers, strict=True)
-        self.values = [np.linspace(low, high, number, dtype=space.dtype) for low, high, number in bounds]
+        self.values = [self._between(*each) for each in bounds]
         self.action_space = spaces.MultiDiscrete(numbers)
+
+    def _between(self, low: Any, high: Any, number: int) -> np.ndarray:
+        values = np.linspace(low, high, number)
+        if low.dtype.kind != "f":
+            values = np.rint(values)
+            if len(np.unique(values)) < number:
+                raise ValueError(f"n_bins={number}: there are not as many integers from {low} to {high}")
+        return values.astype(low.dtype)
 
     def action(self, action: np.ndarray) -> np.ndarray:
         """

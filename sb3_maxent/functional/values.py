@@ -98,7 +98,9 @@ def td_target(rewards: th.Tensor, dones: th.Tensor, next_value: th.Tensor, disco
     check_shapes((rewards, "batch 1"), (dones, "batch 1"), (next_value, "batch values"))
     if isinstance(discounts, th.Tensor) and discounts.dim() > 0:
         check_shapes((rewards, "batch 1"), (discounts, "batch 1"))
-    return rewards + (1 - dones) * discounts * next_value  # (batch, values), eq. 15
+    future = (1 - dones) * discounts * next_value  # (batch, values)
+    # Behind the end there need be no value: no action may be allowed there
+    return rewards + th.where(dones < 1, future, 0.0)  # (batch, values), eq. 15
 
 
 def critic_loss(q_values: Sequence[th.Tensor], target: th.Tensor) -> th.Tensor:

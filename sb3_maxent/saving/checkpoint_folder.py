@@ -84,7 +84,8 @@ def unlock_folder(folder: Path) -> None:
 
     :param folder: Folder of all checkpoints of a run
     """
-    _LOCKS[folder.resolve()].release(force=True)
+    if lock := _LOCKS.get(folder.resolve()):
+        lock.release(force=True)
 
 
 @contextmanager

@@ -17,13 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.her import HerReplayBuffer
 
 from sb3_maxent.common.checks import check_count
+from sb3_maxent.common.episodes import start_new_episodes
 from sb3_maxent.common.errors import check_parameters
 from sb3_maxent.saving.checkpoint_folder import (
     checkpoint_path,
@@ -139,31 +138,6 @@ def _reading(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} is damaged, {DELETE_IT}: {type(error).__name__}: {error}") from error
 
 
-def start_new_episodes(model: OffPolicyAlgorithm) -> None:
-    """
-    Make the next ``learn`` reset the environments, and end the current episodes in the replay buffer at their last
-    transitions.
-
-    Otherwise n-step returns, the goals of HER, and next observations that are not stored separately
-    (``optimize_memory_usage``) would mix two episodes.
-
-    :param model: The model
-    """
-    model._last_obs = None
-    replay_buffer = model.replay_buffer
-    assert isinstance(replay_buffer, ReplayBuffer)
-    last = replay_buffer.pos - 1
-    if replay_buffer.size() == 0:
-        return
-    if isinstance(replay_buffer, HerReplayBuffer):
-        replay_buffer.truncate_last_trajectory()
-    elif replay_buffer.optimize_memory_usage:
-        # As in SB3: the next observation will be overwritten, so its value must not be in a target
-        replay_buffer.dones[last] = True
-    else:
-        replay_buffer.timeouts[last] = np.logical_or(replay_buffer.timeouts[last], np.logical_not(replay_buffer.dones[last]))
-
-
 class ExactCheckpointCallback(BaseCallback):
     """
     Callback that writes a checkpoint every ``save_freq`` steps and at the end of training, and deletes older ones.
@@ -185,7 +159,7 @@ class ExactCheckpointCallback(BaseCallback):
         check_count(save_freq, "save_freq")
         check_count(keep, "keep")
         self.save_freq, self.folder, self.keep = save_freq, Path(folder), keep
-        self.in_rollout, self.warned = False, False
+        self.in_rollout, self.warned, self.saved_at = False, False, 0
 
     def _on_training_start(self) -> None:
         lock_folder(self.folder)
@@ -214,11 +188,12 @@ class ExactCheckpointCallback(BaseCallback):
         self.in_rollout = False
 
     def _on_training_end(self) -> None:
-        # After an error this method is not called
+        # RL Zoo calls this method after an error or an interrupt, too. In the middle of an update there is nothing to write
+        is_complete = self.in_rollout or self.num_timesteps >= self.model._total_timesteps
         if self.in_rollout:
             # Another callback has ended the rollout, and SB3 does not store the transition of the last step
             start_new_episodes(self.model)  # type: ignore[arg-type]
-        if self.num_timesteps > self.saved_at:
+        if is_complete and self.num_timesteps > self.saved_at:
             self._save()
         unlock_folder(self.folder)
 

@@ -199,7 +199,7 @@ def example_inputs(policy: MaxEntPolicy, deterministic: bool) -> tuple[dict[str,
     :param policy: Policy
     :param deterministic: Whether there is no noise
     :return: Inputs by argument, and the names of all their tensors
-    :raises ValueError: If an observation has the name of the noise or the action
+    :raises ValueError: If an observation has the name of the noise or the action, or the policy acts with a set of noise
     """
     space = policy.observation_space
     spaces_by_name = dict(space.spaces) if isinstance(space, spaces.Dict) else {OBSERVATION: space}
@@ -211,6 +211,11 @@ def example_inputs(policy: MaxEntPolicy, deterministic: bool) -> tuple[dict[str,
         "obs": obs_as_tensor(example if isinstance(space, spaces.Dict) else example[OBSERVATION], policy.device)
     }
     if not deterministic:
+        if getattr(policy.actor, "noise_set_size", None) is not None:
+            raise ValueError(
+                f"deterministic=False: the policy acts with {policy.actor.noise_set_size} fixed noise vectors, and a file has "
+                "none of its own. Load the model with noise_set_size=None, or export deterministic actions"
+            )
         noise_dim = policy.actor.noise_dim
         inputs["noise"] = th.zeros(2, noise_dim, device=policy.device)
         names.append(NOISE)

@@ -31,7 +31,6 @@ class ComposedCritic(MultiActionCritic):
     :param policy: Composed policy
     """
 
-    has_target = False
     # Nothing is trained
     optimizer = None  # type: ignore[assignment]
 

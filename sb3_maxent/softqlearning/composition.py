@@ -18,10 +18,11 @@ def compose(models: Sequence[SoftQLearning], mode: str = "and", weights: Sequenc
     r"""
     Combine the soft Q-functions of trained models into one model, without further training.
 
-    ``"and"`` is for the mean of the rewards of all tasks. Its Q-function is the (weighted) mean. It is nearly optimal if the
-    policies agree, and ``model.policy.conflict(observation)`` measures how much they disagree. ``"or"`` is for the final
-    reward of any of the tasks. Its Q-function is the soft maximum, :math:`\alpha \log \sum_i w_i \exp(Q_i / \alpha)`. It is
-    exact if dynamics are deterministic, there is no discount (``gamma=1``), and the rewards differ only in the last step.
+    ``"and"`` is for the mean of the rewards of all tasks (of the scaled rewards, with ``norm_reward``). Its Q-function is the
+    (weighted) mean. It is nearly optimal if the policies agree, and ``model.policy.conflict(observation)`` measures how much
+    they disagree. ``"or"`` is for the final reward of any of the tasks. Its Q-function is the soft maximum,
+    :math:`\alpha \log \sum_i w_i \exp(Q_i / \alpha)`. It is exact if dynamics are deterministic, there is no discount
+    (``gamma=1``), and the rewards differ only in the last step.
 
     With ``Box`` actions each action is resampled from 256 proposals around the actions of all sampling networks. With discrete
     actions the policy is exact. The result has ``predict``, ``sample_actions``, ``save`` and ``load`` of
@@ -29,8 +30,8 @@ def compose(models: Sequence[SoftQLearning], mode: str = "and", weights: Sequenc
 
     Papers: https://arxiv.org/abs/1803.06773 (and), https://arxiv.org/abs/1807.04439 (or)
 
-    :param models: Two or more models with the same spaces and the same discount factor. If their temperatures differ, each
-        Q-function is divided by its temperature.
+    :param models: Two or more models with the same spaces, discount factor and ``norm_reward``. If their temperatures
+        differ, each Q-function is divided by its temperature.
     :param mode: ``"and"`` or ``"or"``
     :param weights: Positive weights of the models, equal by default. Only their ratios matter
     :return: The composed model. Its temperature is the (weighted) mean of the temperatures
@@ -73,7 +74,7 @@ def _check_models(models: list[SoftQLearning]) -> None:
     for model in models:
         if not isinstance(model, SoftQLearning):
             raise ValueError(f"models: {type(model).__name__} has no soft Q-function to compose, give SoftQLearning models")
-        for name in ("observation_space", "action_space", "gamma"):
+        for name in ("observation_space", "action_space", "gamma", "norm_reward"):
             if getattr(model, name) != getattr(models[0], name):
                 raise ValueError(f"models: {name}={getattr(models[0], name)} of the first is not {getattr(model, name)}")
         check_parameters(model)

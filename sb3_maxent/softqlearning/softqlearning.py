@@ -39,9 +39,9 @@ class SoftQLearning(MaxEntAlgorithm):
     This density can have any shape, for instance several modes.
 
     With ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions the soft value and the policy are exact. The soft value is
-    a sum over all joint actions (at most ``MAX_JOINT_ACTIONS``), and the policy is a softmax. There is no sampling network
-    then, and the arguments about particles, value samples and the gradient norm have no effect. Hybrid actions (``HybridBox``)
-    are refused: the sampling network makes real numbers only, and a softmax needs a finite number of actions.
+    a sum over all actions (at most ``MAX_JOINT_ACTIONS`` joint ones of several factors), and the policy is a softmax. There is
+    no sampling network then, and the arguments about particles, value samples and the gradient norm have no effect. Hybrid
+    actions (``HybridBox``) are refused: the sampling network makes real numbers only, and a softmax needs a finite number.
 
     Paper: https://arxiv.org/abs/1702.08165
 

@@ -92,6 +92,20 @@ def test_times_of_different_processors_are_not_compared(folder):
     assert scores.equal_time([run for run in experiment.results if run["env"] == "HalfCheetah-v4"]) == 180
 
 
+def test_a_run_without_an_evaluation_until_then_has_no_return_at_equal_time(folder):
+    slow = result("dspg", "Hopper-v4", 4, [0, 0, 0], 4)
+    write_result(folder / "results" / "small" / "dspg_Hopper-v4_4.json", slow)
+    experiment = scores.read_results(folder / "results")["small"]
+    assert scores.equal_time(experiment.results) is None  # its first one is after 240 s, and sac ends after 180
+    assert scores.equal_time(experiment.runs("sac", "Hopper-v4")) == 180
+
+
+def test_aggregates_are_over_the_tasks_of_the_first_entry():
+    runs = [{**result("dspg", env, 1, [0, 0, 0], 1), "experiment": "mujoco-300k"} for env in ("Hopper-v4", "Humanoid-v4")]
+    experiment = scores.Experiment("mujoco-300k", runs)
+    assert experiment.envs == ["Hopper-v4", "Humanoid-v4"] and experiment.common_envs == ["Hopper-v4"]
+
+
 def test_the_measured_time_of_a_step_replaces_the_time_of_the_runs(folder):
     lines = [f"{name},{env},{ms},1.0,R" for name, ms in (("dspg", 50), ("sac", 100)) for env in ENVS]
     (folder / "results" / scores.STEP_TIME).write_text("name,env,ms,ratio,processor\n" + "\n".join(lines))

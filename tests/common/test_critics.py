@@ -142,6 +142,18 @@ def test_bfloat16_changes_nothing_at_the_last_hidden_layer(batch_size):
     assert th.allclose(reduced, q_values_of(critic, observations, actions), atol=1e-6)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_bfloat16_leaves_the_joining_layer_as_it_is(training):
+    """In training mode, too, in which target networks evaluate the target"""
+    critic = make_critic(net_arch=[256, 256], action_layer=-1, batch_norm=True, evaluation_precision="bfloat16")
+    critic.set_training_mode(training)
+    observations, actions = sample_observations(VECTOR, 32), th.rand(32, 1, 2) * 2 - 1
+    exact = critic.predictions(critic.embed(observations), actions)
+    with th.no_grad():
+        reduced = critic.predictions(critic.embed(observations), actions)
+    assert th.allclose(reduced, exact, atol=1e-5)
+
+
 def test_features_are_extracted_once_per_state():
     critic, calls = make_critic(), []
     critic.features_extractor.register_forward_hook(lambda module, inputs, output: calls.append(output.shape))

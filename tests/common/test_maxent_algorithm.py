@@ -3,12 +3,13 @@ import pytest
 import torch as th
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.buffers import ReplayBufferSamples
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_maxent import DSPG
 from sb3_maxent.common.errors import NonFiniteError
 from tests.envs import FaultyEnv, QuadraticBandit
-from tests.models import PLAIN, PLAIN_NETWORKS
+from tests.models import PLAIN, PLAIN_NETWORKS, VARIANTS, make_model
 
 TINY = {
     **PLAIN,
@@ -118,6 +119,55 @@ def test_a_fault_of_the_environment_loses_nothing(fault, step, tmp_path):
     model.set_env(FaultyEnv(fault, step=10_000))
     model.learn(20, reset_num_timesteps=False)
     assert model.num_timesteps == step + 20
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_going_on_after_a_fault_makes_no_step_up(n_steps):
+    """The step of the fault is missing. The same environments go on, one of which was right"""
+
+    class Repaired(FaultyEnv):
+        def step(self, action):
+            _, reward, *rest = super().step(action)
+            if self.n_steps == self.fault_step:
+                self.fault_step = 10_000
+            return self.observation(), reward, *rest
+
+        def observation(self):
+            return np.full(3, self.n_steps / 1000, np.float32)
+
+    env = make_vec_env(lambda: Repaired("reward", 31), 2)
+    env.envs[1].unwrapped.fault_step = 10_000
+    model = DSPG("MlpPolicy", env, n_steps=n_steps, **TINY)
+    with pytest.raises(NonFiniteError, match=r"^reward is not finite at environment step 62: "):
+        model.learn(200)
+    buffer = model.replay_buffer
+    assert model._last_obs is None and buffer.pos == 30 and buffer.timeouts[29].all()
+    assert model.learn(40, reset_num_timesteps=False).num_timesteps == 102
+    before, after = buffer.observations[30:50], buffer.next_observations[30:50]
+    assert (after - before) == pytest.approx(np.full(before.shape, 1e-3), abs=1e-6)
+
+
+def test_errors_of_the_environment_keep_their_names():
+    class Refusing(FaultyEnv):
+        def step(self, action):
+            raise ValueError("action is outside the workspace")
+
+    with pytest.raises(ValueError, match=r"^action is outside the workspace") as caught:
+        DSPG("MlpPolicy", Refusing("reward", 10), **TINY).learn(10)
+    assert not isinstance(caught.value, NonFiniteError)
+
+
+@pytest.mark.parametrize("name", ["critic", "actor"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_network_may_be_frozen_as_a_whole(variant, name):
+    model = make_model(variant, policy_delay=2).learn(30)
+    network = getattr(model, name)
+    if isinstance(network, th.nn.Module):
+        network.requires_grad_(False)
+    before = parameters_of(model.critic)
+    model.learn(10, reset_num_timesteps=False)
+    unchanged = all(th.equal(one, other) for one, other in zip(before, parameters_of(model.critic), strict=True))
+    assert unchanged == (name == "critic")
 
 
 def test_a_fault_of_the_first_observation():

@@ -1,5 +1,7 @@
 """Mixtures against quadrature: density, entropy, expectation and the gradient of the loss, each with something that fails."""
 
+import math
+
 import numpy as np
 import pytest
 import torch as th
@@ -79,6 +81,16 @@ def test_a_component_that_weighs_nothing_still_has_two_samples():
     assert (weights > 0).sum(dim=2).tolist() == [[12, 2, 2]]
     loss = score_function_loss(mixture.log_prob(samples), q_function(samples), ALPHA, "loo", weights)
     assert th.isfinite(loss)
+
+
+def test_rounding_leaves_no_component_with_one_sample():
+    """Behind one whose share ends where a number of samples is rounded, a component without weight begins and ends there"""
+    # Half a sample, and what lies between that in float32
+    logits = th.tensor([math.log(1 / 15), -18.0, -18.0, 0.0]).repeat(400, 1)
+    logits[:, 0] += th.linspace(-3e-7, 3e-7, 400)
+    mixture = SquashedMixture(logits, th.zeros(400, 4, 1), th.zeros(400, 4, 1))
+    _, weights = mixture.support(th.randn(400, 16, 2))
+    assert (weights > 0).sum(dim=2).min() == 2
 
 
 def test_entropy_and_expectation():

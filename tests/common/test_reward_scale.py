@@ -99,3 +99,16 @@ def test_policy_delay(variant, gradient_steps):
     actors = {"actor", "averaged_actor"} if variant == "DSPG" else {"actor"}
     expected = [{"critic", "critic_target"}] * 2 + [{"critic", "critic_target", *actors}]
     assert moved == (expected * 2 if gradient_steps == 1 else expected[-1:])
+
+
+def test_a_second_call_of_learn_starts_new_returns():
+    """As VecNormalize does, which is reset with the environments; they are left in the middle of an episode"""
+    env = VecNormalize(pendulums(normalize=False), norm_obs=False, norm_reward=False, gamma=0.9)
+    model = DSPG("MlpPolicy", env, gamma=0.9, norm_reward=True, gradient_steps=0, **SMALL)
+    for steps in (130, 90):
+        model.learn(steps)
+        assert model.reward_scale.returns == pytest.approx(env.returns)
+    assert model.reward_scale.value == pytest.approx(np.sqrt(env.ret_rms.var))
+    # The same episodes go on
+    model.learn(2, reset_num_timesteps=False)
+    assert model.reward_scale.returns == pytest.approx(env.returns) and (model.reward_scale.returns < -17).all()

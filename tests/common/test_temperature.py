@@ -194,6 +194,18 @@ def test_an_ent_coef_for_load_holds_at_once(tmp_path):
     assert SoftQLearning.load(tmp_path / "model", None, "cpu", {"ent_coef": 2.0}).policy.ent_coef.item() == 2.0
 
 
+@pytest.mark.parametrize("given", ["auto", "auto_0.5"])
+def test_an_ent_coef_that_is_given_again_goes_on(given, tmp_path):
+    """RL Zoo gives ``load`` the hyperparameters again when it continues a model"""
+    model = make_model("DSPG", ent_coef="auto", learning_rate=0.01).learn(60)
+    learned = model.temperature.value.item()
+    model.save(tmp_path / "model")
+    for arguments in ({"ent_coef": given}, {"custom_objects": {"ent_coef": given}}):
+        value = DSPG.load(tmp_path / "model", **arguments).temperature.value.item()
+        assert value == pytest.approx(learned if given == "auto" else 0.5)
+    assert learned != pytest.approx(1.0, abs=0.05)
+
+
 @pytest.mark.parametrize("variant", ["SoftQLearning", "Discrete SoftQLearning"])
 def test_set_parameters_leaves_the_temperature(variant):
     donor, model = make_model(variant, ent_coef=0.1), make_model(variant, ent_coef=3.0)

@@ -95,6 +95,12 @@ CASES = {
         {**SOFT_Q_SMALL, "policy_delay": 2, "policy_kwargs": {"net_arch": [16], "batch_norm": True, "actor_averaging": 5}},
         lambda: gym.make("HalfCheetah-v5"),
     ),
+    # The checkpoint is older than the first update
+    "Soft Q-learning, noise set": (
+        SoftQLearning,
+        {**SOFT_Q_SMALL, "noise_set_size": "lin_32_1", "learning_starts": 100},
+        pendulums,
+    ),
     "DSPG, masks": (DSPG, DSPG_SMALL, masked),
     "DSPG, MultiBinary": (DSPG, DSPG_SMALL, lambda: RandomEnv(VECTOR, ACTIONS["MultiBinary actions"])),
     "DSPG, hybrid": (DSPG, DSPG_SMALL, lambda: make_random_env(VECTOR, ACTIONS["hybrid"])),
@@ -261,3 +267,22 @@ def test_bad_folders(tmp_path):
         model.learn(100, ExactCheckpointCallback(20, tmp_path))
     with pytest.raises(ValueError, match=r"the environment is .*VecNormalize.*the one of the checkpoint was"):
         load_checkpoint(DSPG, tmp_path, pendulums(1))
+
+
+def test_an_update_that_is_interrupted_is_not_written(tmp_path):
+    """RL Zoo tells callbacks of the end of a training that an error or a user has stopped"""
+
+    class Interrupted(DSPG):
+        def _log(self, *args):
+            if self.num_timesteps >= 100:
+                raise KeyboardInterrupt
+            super()._log(*args)
+
+    callback = ExactCheckpointCallback(40, tmp_path)
+    model = Interrupted("MlpPolicy", pendulums(), **DSPG_SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(200, callback)
+    callback.on_training_end()
+    assert visible(tmp_path)[-1] == "steps_000000000080"
+    # Nor is there an error besides the one that kept the training from starting
+    ExactCheckpointCallback(40, tmp_path / "never").on_training_end()

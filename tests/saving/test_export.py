@@ -211,6 +211,14 @@ def test_names_of_the_file_are_taken(tmp_path, name):
         export_onnx(DSPG("MultiInputPolicy", env, **DSPG_SMALL), tmp_path / "policy.onnx")
 
 
+def test_a_set_of_noise_is_not_exported(tmp_path):
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", noise_set_size=3, **SOFT_Q_SMALL)
+    export_onnx(model, tmp_path / "policy.onnx")
+    with pytest.raises(ValueError, match="deterministic=False: the policy acts with 3 fixed noise vectors"):
+        export_onnx(model, tmp_path / "random.onnx", deterministic=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.onnx"]
+
+
 def test_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"pip install 'onnx>=1.17' 'onnxscript>=0.6.2'"):

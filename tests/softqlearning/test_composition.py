@@ -221,6 +221,11 @@ def test_exported(variant, tmp_path):
         (MODELS, {"weights": [1, 0]}, r"weights=\[1, 0\]: give 2 positive numbers"),
         (MODELS, {"weights": [1, np.nan]}, "give 2 positive numbers"),
         ([MODELS[0], quadratic_model(1.0, 0.0, gamma=0.9)], {}, r"models: gamma=0.99 of the first is not 0.9"),
+        (
+            [MODELS[0], SoftQLearning("MlpPolicy", QuadraticBandit(), norm_reward=True, buffer_size=1)],
+            {},
+            "models: norm_reward=False of the first is not True",
+        ),
         ([MODELS[0], quadratic_model(1.0, 0.0, action_dim=2)], {}, r"models: action_space=Box\(.* of the first is not Box"),
         ([MODELS[0], DSPG("MlpPolicy", QuadraticBandit(), buffer_size=1)], {}, "models: DSPG has no soft Q-function"),
     ],
