@@ -275,11 +275,25 @@ def test_a_last_state_that_allows_nothing_has_no_value(algorithm):
     assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
 
 
+def test_a_last_state_at_a_time_limit_must_allow_something():
+    class Truncated(EndingWithItsOwnMask):
+        def step(self, action):
+            observation, reward, *_ = super().step(action)
+            return observation, reward, False, True, {}
+
+    model = DSPG("MultiInputPolicy", Truncated(spaces.Discrete(4)), **SMALL)
+    with pytest.raises(ValueError, match="some state has no allowed action in Discrete"):
+        model.learn(10)
+    assert model.replay_buffer.size() == 0
+
+
 def test_a_mask_may_be_all_that_is_observed():
     space = spaces.Dict(action_mask=spaces.MultiBinary(4))
-    model = DSPG("MultiInputPolicy", RandomEnv(space, spaces.Discrete(4)), _init_setup_model=True, **SMALL)
+    model = DSPG("MultiInputPolicy", RandomEnv(space, spaces.Discrete(4)), **SMALL)
     mask = np.array([0, 1, 0, 0])
-    assert model.predict({"action_mask": mask})[0] == 1
+    for observation, given in (({"action_mask": mask}, None), ({}, mask)):
+        action = model.predict(observation, action_masks=given)[0]
+        assert action == 1 and action.shape == ()
     assert model.predict({"action_mask": np.stack([mask, mask[::-1]])})[0].tolist() == [1, 2]
 
 

@@ -164,6 +164,11 @@ def test_parameters_of_another_kind_of_temperature(tmp_path):
         with pytest.raises(ValueError, match="got parameters of ent_coef_optimizer, which this model does not have"):
             model.set_parameters(parameters)
         assert differing(before, state_of(model)) == set()
+    learning = DSPG.load(tmp_path / "model")
+    before = state_of(learning)
+    with pytest.raises(ValueError, match="Names of parameters do not match agents' parameters: ent_coef_optimizer missing"):
+        learning.set_parameters(model.get_parameters())
+    assert differing(before, state_of(learning)) == set()
 
 
 @pytest.mark.parametrize("ent_coef", ["auto", "auto_0.5", 0.3])

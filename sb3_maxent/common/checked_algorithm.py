@@ -49,6 +49,8 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
     # Base class of every policy of the algorithm, and the action spaces that it can learn
     policy_base: ClassVar[type[BasePolicy]]
     supported_action_spaces: ClassVar[tuple[type[spaces.Space], ...]]
+    # Whether an error or the user has ended the last ``learn``, maybe in the middle of an update
+    was_interrupted: bool = False
 
     def __init__(
         self, policy: str | type[BasePolicy], env: GymEnv | str, learning_rate: float | str | Schedule, **kwargs: Any
@@ -110,7 +112,11 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         # This checks the first observation. The later ones are checked before they are stored
-        check_finite({"observation": self._last_obs}, self.num_timesteps, ENVIRONMENT_HINT)
+        try:
+            check_finite({"observation": self._last_obs}, self.num_timesteps, ENVIRONMENT_HINT)
+        except NonFiniteError:
+            self._last_obs = None  # the next ``learn`` resets the environments again
+            raise
         return total_timesteps, callback
 
     def _sample_action(
@@ -169,6 +175,8 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         for info, done in zip(infos, dones, strict=True):
             if done:
                 check_finite({"observation": info.get("terminal_observation")}, step, hint)
+                if self.policy.has_mask and info.get("TimeLimit.truncated"):
+                    check_masks(info["terminal_observation"][MASK], self.action_space)  # this state has a value
 
     def learn(
         self: SelfCheckedAlgorithm,
@@ -196,11 +204,14 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         """
         check_number(total_timesteps, "total_timesteps", low=0.0 if reset_num_timesteps else -LARGEST)
         name = tb_log_name or type(self).__name__
+        self.was_interrupted = False
         try:
             super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)  # type: ignore
-        except ValueError as error:
+        except BaseException as error:
+            self.was_interrupted = True
             # The policy does not know the step, and neither do the distributions of PyTorch, which gSDE uses
-            if not str(error).startswith(("action is not finite", "Q-value is not finite", "Expected parameter")):
+            hints = ("action is not finite", "Q-value is not finite", "Expected parameter")
+            if not isinstance(error, ValueError) or not str(error).startswith(hints):
                 raise
             raise NonFiniteError(f"policy is not finite at environment step {self.num_timesteps}: {error}") from error
         check_parameters(self)

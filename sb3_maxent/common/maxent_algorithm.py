@@ -113,7 +113,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         return setup
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        self._tell_policy()  # what a schedule says at this step, which a loaded model knows too
+        self._tell_policy()  # the size of a noise set at this step, which a loaded model knows too
         rollout = super().collect_rollouts(*args, **kwargs)
         self._rollout_timesteps = rollout.episode_timesteps  # for the log
         return rollout

@@ -252,10 +252,11 @@ class MaxEntPolicy(SACPolicy):
         :raises ValueError: If there are masks but no ``"action_mask"`` in the observations, or no action is allowed
         """
         if self.has_mask and isinstance(observation, dict):
-            masks = check_masks(observation.get(MASK) if action_masks is None else action_masks, self.action_space)
+            given = observation.get(MASK, action_masks)
+            masks = check_masks(given if action_masks is None else action_masks, self.action_space)
             rest = {key: value for key, value in observation.items() if key != MASK}
             # The mask may be all that is observed
-            is_batch = self.is_vectorized_observation(rest) if rest else np.ndim(observation.get(MASK, masks)) > 1
+            is_batch = self.is_vectorized_observation(rest) if rest else np.asarray(given).ndim > 1
             observation = {**rest, MASK: masks if is_batch else masks[0]}
         elif action_masks is not None:
             raise ValueError(

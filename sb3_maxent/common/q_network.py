@@ -92,6 +92,10 @@ class QNetwork(nn.Module):
         if self.join_norm is not None and not self.join_norm.training:
             scale, shift = self.join_norm.fixed_scale_and_shift()  # (join,) each
             embedding, weight_action = embedding * scale + shift, weight_action * scale.unsqueeze(1)
+        with th.autocast(actions.device.type, dtype=self.evaluation_dtype) if self._is_reduced() else nullcontext():
+            return self._evaluate_in_chunks(embedding, actions, weight_action)
+
+    def _evaluate_in_chunks(self, embedding: th.Tensor, actions: th.Tensor, weight_action: th.Tensor) -> th.Tensor:
         # In training mode a normalisation must see all samples at once
         if th.is_grad_enabled() or th.compiler.is_compiling() or self.training:
             return self._evaluate(embedding, actions, weight_action)
@@ -109,13 +113,16 @@ class QNetwork(nn.Module):
     def _evaluate(
         self, embedding: th.Tensor, actions: th.Tensor, weight_action: th.Tensor, out: th.Tensor | None = None
     ) -> th.Tensor:
-        hidden = add_linear(embedding, actions, weight_action, out)  # (batch, samples, join)
-        if self.join_norm is not None and self.join_norm.training:
-            hidden = per_sample([self.join_norm], hidden)  # (batch, samples, join)
+        # The layer that the action enters keeps its precision
+        with th.autocast(actions.device.type, enabled=False) if self._is_reduced() else nullcontext():
+            hidden = add_linear(embedding, actions, weight_action, out)  # (batch, samples, join)
+            if self.join_norm is not None and self.join_norm.training:
+                hidden = per_sample([self.join_norm], hidden)  # (batch, samples, join)
+        return per_sample(self.head, hidden)  # (batch, samples)
+
+    def _is_reduced(self) -> bool:
         # What runs an exported graph need not know another type
-        reduced = self.evaluation_dtype is not th.float32 and not th.is_grad_enabled() and not th.compiler.is_exporting()
-        with th.autocast(actions.device.type, dtype=self.evaluation_dtype) if reduced else nullcontext():
-            return per_sample(self.head, hidden)  # (batch, samples)
+        return self.evaluation_dtype is not th.float32 and not th.is_grad_enabled() and not th.compiler.is_exporting()
 
     def hidden_weights(self) -> list[th.Tensor]:
         """

@@ -9,7 +9,6 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv, Schedule, TensorDict
-from stable_baselines3.common.utils import get_device
 
 from sb3_maxent.common.checked_algorithm import CheckedOffPolicyAlgorithm
 from sb3_maxent.common.checks import check_flag
@@ -174,7 +173,10 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         :raises ValueError: If there are parameters of a part that this model does not have
         """
         if not isinstance(load_path_or_dict, dict):
-            _, load_path_or_dict, _ = load_from_zip_file(load_path_or_dict, device=get_device(device), load_data=False)
+            _, load_path_or_dict, _ = load_from_zip_file(load_path_or_dict, device=device, load_data=False)
+        # SB3 notices it when it has set all others
+        if missing := {*self._get_torch_save_params()[0]}.difference(load_path_or_dict) if exact_match else ():
+            raise ValueError(f"Names of parameters do not match agents' parameters: {', '.join(sorted(missing))} missing")
         for name in load_path_or_dict:
             if recursive_getattr(self, name, self) is None:
                 raise ValueError(f"got parameters of {name}, which this model does not have: is ent_coef the same?")
@@ -182,13 +184,15 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         self._tell_policy()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "temperature"]
+        return [*super()._excluded_save_params(), "temperature", "was_interrupted"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ([], ["ent_coef_tensor"]) if self.ent_coef_optimizer is None else (["ent_coef_optimizer"], ["log_ent_coef"])
 
     def _loaded(self, saved: dict[str, Any], given: dict[str, Any]) -> None:
-        if "ent_coef" in given and given["ent_coef"] != saved.get("ent_coef"):
-            # SB3 has restored the saved value, so set the new one. RL Zoo gives the old one again, which learning has changed
+        # RL Zoo gives the old argument again, which does not restart a coefficient that is learned
+        is_learned = self.log_ent_coef is not None
+        if "ent_coef" in given and not (is_learned and given["ent_coef"] == saved.get("ent_coef")):
+            # SB3 has restored the saved value, so set the new one
             self.temperature.restart(self._current_progress_remaining)
         self._tell_policy()

@@ -188,14 +188,17 @@ class ExactCheckpointCallback(BaseCallback):
         self.in_rollout = False
 
     def _on_training_end(self) -> None:
-        # RL Zoo calls this method after an error or an interrupt, too. In the middle of an update there is nothing to write
-        is_complete = self.in_rollout or self.num_timesteps >= self.model._total_timesteps
         if self.in_rollout:
             # Another callback has ended the rollout, and SB3 does not store the transition of the last step
             start_new_episodes(self.model)  # type: ignore[arg-type]
-        if is_complete and self.num_timesteps > self.saved_at:
+        if self.num_timesteps > self.saved_at and (self.in_rollout or not self._is_in_an_update()):
             self._save()
         unlock_folder(self.folder)
+
+    def _is_in_an_update(self) -> bool:
+        # RL Zoo calls ``on_training_end`` of its first callback after an error or an interrupt, too. Others of SB3 do not tell
+        is_early = self.num_timesteps < self.model._total_timesteps
+        return getattr(self.model, "was_interrupted", is_early)
 
     def _save(self) -> None:
         path = save_checkpoint(self.model, self.folder)  # type: ignore[arg-type]

@@ -142,7 +142,8 @@ def export_onnx(
         actions over all noise matrices.
     :raises ImportError: If onnx or onnxscript is missing
     :raises ValueError: If ``vec_normalize`` is for observations of another shape, a wrapper may change the normalised
-        observations, or an observation has the name of the noise or the action
+        observations, an observation has the name of the noise or the action, or a policy that is to act at random has a set of
+        noise
     """
     try:
         import onnx  # noqa: F401

@@ -53,6 +53,7 @@ def compose(models: Sequence[SoftQLearning], mode: str = "and", weights: Sequenc
         None,  # type: ignore[arg-type]
         ent_coef=float(np.dot(normalised, temperatures)),
         gamma=models[0].gamma,
+        norm_reward=bool(models[0].norm_reward),
         learning_starts=0,
         buffer_size=1,
         policy_kwargs=policy_kwargs,

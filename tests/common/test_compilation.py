@@ -474,3 +474,13 @@ def test_products_of_other_forms(form, monkeypatch):
 def test_compile_is_a_truth_value(value):
     with pytest.raises(ValueError, match=f"compile={value!r}: give True, False or 'auto'"):
         DSPG("MlpPolicy", "Pendulum-v1", compile=value)
+
+
+def test_a_noise_set_that_shrinks_is_no_change():
+    """A run with another size of it would compile again otherwise"""
+    model = SoftQLearning("MlpPolicy", "Pendulum-v1", noise_set_size=5, buffer_size=10)
+    before = compilation.describe_layers(model.policy)
+    model.actor.noise_set_size = 4
+    assert compilation.describe_layers(model.policy) == before
+    model.actor.batch_norm = not model.actor.batch_norm
+    assert compilation.describe_layers(model.policy) != before

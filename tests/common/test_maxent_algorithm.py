@@ -170,6 +170,15 @@ def test_a_network_may_be_frozen_as_a_whole(variant, name):
     assert unchanged == (name == "critic")
 
 
+def test_a_reset_with_a_fault_is_made_again():
+    env = FaultyEnv("observation", step=0)
+    model = DSPG("MlpPolicy", env, **TINY)
+    with pytest.raises(NonFiniteError, match=r"^observation is not finite at environment step 0: "):
+        model.learn(20)
+    env.fault_step = 10_000
+    assert model.learn(20, reset_num_timesteps=False).num_timesteps == 20
+
+
 def test_a_fault_of_the_first_observation():
     model = DSPG("MlpPolicy", FaultyEnv("observation", step=0), **TINY)
     with pytest.raises(NonFiniteError, match=r"^observation is not finite at environment step 0: "):

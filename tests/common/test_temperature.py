@@ -204,6 +204,12 @@ def test_an_ent_coef_that_is_given_again_goes_on(given, tmp_path):
         value = DSPG.load(tmp_path / "model", **arguments).temperature.value.item()
         assert value == pytest.approx(learned if given == "auto" else 0.5)
     assert learned != pytest.approx(1.0, abs=0.05)
+    # One that is not learned is what is given
+    fixed = make_model("DSPG", ent_coef=0.2)
+    fixed.ent_coef_tensor.fill_(0.05)
+    fixed.save(tmp_path / "fixed")
+    values = [DSPG.load(tmp_path / "fixed", **arguments).temperature.value.item() for arguments in ({}, {"ent_coef": 0.2})]
+    assert values == pytest.approx([0.05, 0.2])
 
 
 @pytest.mark.parametrize("variant", ["SoftQLearning", "Discrete SoftQLearning"])

@@ -65,6 +65,7 @@ def test_clip(max_norm):
     assert gradients[2].tolist() == pytest.approx([0.0, -4 * scale], abs=1e-5)
     # All parameters are frozen, or the loss depends on none
     assert clip([None], max_norm) == ([None], th.tensor(0.0)) and clip([], max_norm) == ([], th.tensor(0.0))
+    assert clip([], max_norm, th.device("meta"))[1].is_meta
 
 
 def test_gradient_step():

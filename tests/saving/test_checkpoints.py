@@ -269,7 +269,8 @@ def test_bad_folders(tmp_path):
         load_checkpoint(DSPG, tmp_path, pendulums(1))
 
 
-def test_an_update_that_is_interrupted_is_not_written(tmp_path):
+@pytest.mark.parametrize("total", [200, 100])  # before the last update, and in it
+def test_an_update_that_is_interrupted_is_not_written(tmp_path, total):
     """RL Zoo tells callbacks of the end of a training that an error or a user has stopped"""
 
     class Interrupted(DSPG):
@@ -281,7 +282,7 @@ def test_an_update_that_is_interrupted_is_not_written(tmp_path):
     callback = ExactCheckpointCallback(40, tmp_path)
     model = Interrupted("MlpPolicy", pendulums(), **DSPG_SMALL)
     with pytest.raises(KeyboardInterrupt):
-        model.learn(200, callback)
+        model.learn(total, callback)
     callback.on_training_end()
     assert visible(tmp_path)[-1] == "steps_000000000080"
     # Nor is there an error besides the one that kept the training from starting

@@ -112,6 +112,14 @@ def test_compositions_can_be_composed():
     assert composed.predict(ONE, deterministic=True)[0] == pytest.approx(expected, abs=0.05)
 
 
+def test_composed_models_have_the_unit_of_their_parts():
+    scaled = SoftQLearning("MlpPolicy", QuadraticBandit(), norm_reward=True, buffer_size=1)
+    composed = compose([compose([scaled, scaled]), scaled])
+    assert composed.norm_reward
+    with pytest.raises(ValueError, match="models: norm_reward=True of the first is not False"):
+        compose([composed, MODELS[0]])
+
+
 def test_other_temperatures_are_other_units():
     """Rewards and temperature three times as large are the same policy"""
     scaled = [MODELS[0], quadratic_model(27.0, -0.6, 3 * ALPHA)]
