@@ -14,6 +14,7 @@ from benchmarks.scores import REPS, Experiment, Result, equal_time, estimate, fi
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import EngFormatter
 
 SIZE, COLUMNS = 4.2, 3
 SMALL = {"labelsize": "medium", "ticklabelsize": "medium"}
@@ -74,6 +75,7 @@ def curves(experiment: Experiment, column: str, file: Path) -> bool:
                 )
         axis.set_title(env)
         if column == "timesteps":
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 300k
             _published(experiment, env, axis, colors)
     handles = [plt.Line2D([], [], color=color, label=name) for name, color in colors.items()]
     figure.legend(handles=handles, loc="upper center", ncols=len(handles), bbox_to_anchor=(0.5, 0.03), frameon=False)
