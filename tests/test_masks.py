@@ -284,7 +284,7 @@ def test_a_last_state_at_a_time_limit_must_allow_something():
     model = DSPG("MultiInputPolicy", Truncated(spaces.Discrete(4)), **SMALL)
     with pytest.raises(ValueError, match="some state has no allowed action in Discrete"):
         model.learn(10)
-    assert model.replay_buffer.size() == 0
+    assert model.replay_buffer.size() == 0 and model._last_obs is None
 
 
 def test_a_mask_may_be_all_that_is_observed():

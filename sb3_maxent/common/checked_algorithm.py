@@ -158,7 +158,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         # A transition with a non-finite value is not stored: every later update could sample it
         try:
             self._check_transition(new_obs, reward, dones, infos)
-        except NonFiniteError:
+        except ValueError:
             # Its step is missing, and so are those of the other environments: whoever goes on starts new episodes
             start_new_episodes(self)
             raise
@@ -210,8 +210,8 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         except BaseException as error:
             self.was_interrupted = True
             # The policy does not know the step, and neither do the distributions of PyTorch, which gSDE uses
-            hints = ("action is not finite", "Q-value is not finite", "Expected parameter")
-            if not isinstance(error, ValueError) or not str(error).startswith(hints):
+            theirs = ("action is not finite", "Q-value is not finite", "Expected parameter")
+            if not isinstance(error, ValueError) or not str(error).startswith(theirs):
                 raise
             raise NonFiniteError(f"policy is not finite at environment step {self.num_timesteps}: {error}") from error
         check_parameters(self)
@@ -237,8 +237,8 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         :param custom_objects: Values that replace entries of the file, which are not read then
         :param print_system_info: Whether to print the versions with which the model was saved
         :param force_reset: Whether the environment is reset before training continues
-        :param kwargs: Attributes of the model to change. A new ``ent_coef`` applies at once; with
-            the same one a learned coefficient goes on. ``policy_kwargs`` must not differ
+        :param kwargs: Attributes of the model to change. A new ``ent_coef`` applies at once. With the one that
+            the model has, a learned coefficient goes on. ``policy_kwargs`` must not differ
         :return: The model
         :raises ValueError: If the file is damaged, incomplete, of another algorithm, or does not fit the other arguments
         """
