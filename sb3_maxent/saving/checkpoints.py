@@ -196,8 +196,8 @@ class ExactCheckpointCallback(BaseCallback):
         unlock_folder(self.folder)
 
     def _is_in_an_update(self) -> bool:
-        # RL Zoo calls ``on_training_end`` of its first callback after an error or an interrupt, too. The algorithms of SB3 itself
-        # do not say so: before the last step it must be one
+        # RL Zoo calls ``on_training_end`` of its first callback after an error or an interrupt, too. The algorithms of SB3 do
+        # not say so: before the last step it must be one
         is_early = self.num_timesteps < self.model._total_timesteps
         return getattr(self.model, "was_interrupted", is_early)
 
