@@ -8,7 +8,7 @@ from sb3_maxent import DSPG
 if __name__ == "__main__":
     # Small networks are faster with one thread
     th.set_num_threads(1)
-    model = DSPG("MlpPolicy", "Pendulum-v1", learning_rate=1e-3, seed=0, verbose=1)
+    model = DSPG("MlpPolicy", "Pendulum-v1", learning_rate=1e-3, norm_reward=False, seed=0, verbose=1)
     model.learn(1e4)
     model.save("dspg_pendulum")
 

@@ -20,7 +20,7 @@ import torch as th
 from torch import nn
 
 from sb3_maxent import DSPG
-from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian, log_slope
+from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian, log_tanh_derivative
 from sb3_maxent.dspg.actors import Actor
 from sb3_maxent.dspg.policies import DSPGPolicy
 
@@ -74,7 +74,7 @@ class Flow(PolicyDistribution):
             log_scale, shift = layer(self.latent, base)  # the kept half is that of before the layer
             base, log_volume = (base - shift) * th.exp(-log_scale), log_volume + log_scale.sum(dim=-1)
         # The Gaussian's density is that of its own squash, which is taken back
-        squash = (log_slope(samples) - log_slope(base)).sum(dim=-1)  # (batch, samples)
+        squash = (log_tanh_derivative(samples) - log_tanh_derivative(base)).sum(dim=-1)  # (batch, samples)
         return self.gaussian.log_prob(base) - squash - log_volume
 
     def mode(self) -> th.Tensor:

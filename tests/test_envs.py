@@ -199,6 +199,11 @@ def test_choices_are_values_at_equal_distances():
     assert [integers.action(np.array([i])).item() for i in range(4)] == [-2, 2, 5, 9]
 
 
+@pytest.mark.parametrize("n_bins", [np.int64(3), [3, 3], np.array([3, 3])])
+def test_numbers_of_numpy(n_bins):
+    assert DiscretizeAction(Echo([-1, -1], [1, 1]), n_bins).action_space == gym.spaces.MultiDiscrete([3, 3])
+
+
 @pytest.mark.filterwarnings("error")
 def test_checkers_find_nothing_in_a_discretised_task():
     check_env(DiscretizeAction(gym.make("Pendulum-v1")))
@@ -209,6 +214,7 @@ def test_checkers_find_nothing_in_a_discretised_task():
     [
         (lambda: Echo([-1, -1], [1, 1]), 1, "n_bins=1: give an integer >= 2"),
         (lambda: Echo([-1, -1], [1, 1]), [3, 1.5], "n_bins=1.5"),
+        (lambda: Echo([-1, -1], [1, 1]), 2.5, "n_bins=2.5: give an integer >= 2"),
         (lambda: Echo([-1, -1], [1, 1]), [3], r"n_bins=\[3\]: give one number, or 2"),
         (lambda: Echo([-np.inf, -1], [1, 1]), 3, "with finite bounds"),
         (lambda: Echo([[-1, -1]], [[1, 1]]), 3, "one-dimensional Box"),

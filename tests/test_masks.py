@@ -223,6 +223,18 @@ def test_masks_for_predict(algorithm):
         plain.predict(np.ones(3, np.float32), action_masks=[1, 0, 0, 0])
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_sampled_actions_are_allowed_ones(algorithm):
+    env = ActionMaskObservation(MaskedMDP(spaces.Discrete(3)))
+    algorithm, arguments = ALGORITHMS[algorithm]
+    model = algorithm("MultiInputPolicy", env, **{**SMALL, **arguments})
+    observation, _ = env.reset(seed=0)
+    for allowed in ([0, 0, 1], [0, 0, 5]):
+        assert set(model.sample_actions({**observation, "action_mask": np.array(allowed)}, 20)) == {2}
+    with pytest.raises(ValueError, match="some state has no allowed action in Discrete"):
+        model.sample_actions({**observation, "action_mask": np.zeros(3)}, 20)
+
+
 def test_an_environment_that_allows_nothing():
     env = ActionMaskObservation(ActionMasker(TabularMDP(spaces.Discrete(4)), lambda env: np.zeros(4)))
     with pytest.raises(ValueError, match="some state has no allowed action in Discrete"):

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_maxent.common.checks import (
@@ -102,15 +102,23 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         :param seed: An integer, of Python or NumPy (Python's generator refuses those of NumPy). With ``None`` nothing is
             seeded
         """
-        super().set_random_seed(None if seed is None else operator.index(seed))
+        try:
+            super().set_random_seed(None if seed is None else operator.index(seed))
+        except TypeError as error:
+            raise ValueError(f"seed={seed!r}: give an integer, or None") from error
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         # The last rollout may take more steps than the total, where a schedule may be negative
         self._current_progress_remaining = max(0.0, self._current_progress_remaining)
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+    def _setup_learn(
+        self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
+    ) -> tuple[int, BaseCallback]:
+        if reset_num_timesteps or self._last_obs is None:
+            # SB3 resets the environments now, maybe in the middle of an episode
+            start_new_episodes(self)
+        total_timesteps, callback = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
         # This checks the first observation. The later ones are checked before they are stored
         try:
             check_finite({"observation": self._last_obs}, self.num_timesteps, ENVIRONMENT_HINT)
@@ -152,16 +160,29 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
             return super().predict(observation, state, episode_start, deterministic)
         return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
 
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """
+        Collect transitions as SB3 does.
+
+        :param args: Arguments of SB3's ``collect_rollouts``
+        :param kwargs: Its keyword arguments
+        :return: Number of steps and of episodes, and whether training goes on
+        """
+        try:
+            rollout = super().collect_rollouts(*args, **kwargs)
+        except BaseException:
+            start_new_episodes(self)  # the environments may be one step ahead of the replay buffer
+            raise
+        if not rollout.continue_training:
+            # SB3 does not store the transition of the step in which a callback stops
+            start_new_episodes(self)
+        return rollout
+
     def _store_transition(
         self, replay_buffer: Any, buffer_action: np.ndarray, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list
     ) -> None:
         # A transition with a non-finite value is not stored: every later update could sample it
-        try:
-            self._check_transition(new_obs, reward, dones, infos)
-        except ValueError:
-            # Its step is missing, and so are those of the other environments: whoever goes on starts new episodes
-            start_new_episodes(self)
-            raise
+        self._check_transition(new_obs, reward, dones, infos)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def _check_transition(self, new_obs: Any, reward: np.ndarray, dones: np.ndarray, infos: list) -> None:
@@ -209,7 +230,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
             super().learn(int(total_timesteps), callback, log_interval, name, reset_num_timesteps, progress_bar)  # type: ignore
         except BaseException as error:
             self.was_interrupted = True
-            # The policy does not know the step, and neither do the distributions of PyTorch, which gSDE uses
+            # These errors come from the policy, or from PyTorch's distributions (gSDE), without the step
             theirs = ("action is not finite", "Q-value is not finite", "Expected parameter")
             if not isinstance(error, ValueError) or not str(error).startswith(theirs):
                 raise
@@ -258,6 +279,9 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
             ) from error
         model._loaded(data, {**(custom_objects or {}), **kwargs})
         return model
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "was_interrupted"]
 
     def _loaded(self, saved: dict[str, Any], given: dict[str, Any]) -> None:
         """

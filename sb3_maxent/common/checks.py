@@ -74,6 +74,20 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = LARGE
         raise ValueError(f"{name}={value!r}: give a finite number from {low:g} to {high:g}")
 
 
+def check_layer(layer: object, name: str, n_layers: int, net_arch: list[int]) -> None:
+    """
+    Check that an argument is the index of a layer.
+
+    :param layer: Value to check
+    :param name: Name of the argument, for the message
+    :param n_layers: Number of layers
+    :param net_arch: Widths of the hidden layers, for the message
+    :raises ValueError: If there is no such layer
+    """
+    if not isinstance(layer, int) or isinstance(layer, bool) or not -n_layers <= layer < n_layers:
+        raise ValueError(f"{name}={layer!r} is not a hidden layer of net_arch={net_arch}")
+
+
 def check_max_grad_norm(max_grad_norm: float | None) -> None:
     """
     Check that the limit of the gradient norm is a positive number or ``None``.
@@ -81,7 +95,8 @@ def check_max_grad_norm(max_grad_norm: float | None) -> None:
     :param max_grad_norm: Value to check
     :raises ValueError: If it is not
     """
-    if max_grad_norm is not None and not (isinstance(max_grad_norm, (int, float, np.number)) and max_grad_norm > 0):
+    is_number = isinstance(max_grad_norm, (int, float, np.number)) and not isinstance(max_grad_norm, bool)
+    if max_grad_norm is not None and not (is_number and max_grad_norm > 0):
         raise ValueError(f"max_grad_norm={max_grad_norm!r}: give a positive number, or None for no clipping")
 
 
@@ -117,7 +132,7 @@ def check_action_space(model: BaseAlgorithm) -> None:
         or its actions are not numbered from 0
     """
     space, supported = model.action_space, type(model).supported_action_spaces  # type: ignore[attr-defined]
-    # A HybridBox is a box for SB3, but not for who learns boxes alone
+    # A HybridBox is a box for SB3, but an algorithm that learns boxes alone cannot learn it
     if not isinstance(space, supported) or (isinstance(space, HybridBox) and HybridBox not in supported):
         *most, last = (kind.__name__ for kind in supported)
         choices = f"{', '.join(most)} or {last}" if most else last

@@ -22,7 +22,7 @@ LOCK = threading.Lock()
 # Layers of these have no attribute that changes during a run
 KNOWN_PACKAGES = ("torch.", "stable_baselines3.", "sb3_contrib.", "sb3_maxent.")
 
-# Attributes that change without an effect on an update: each is made in training mode, and acts with fresh noise
+# Attributes that change without an effect on an update: updates always run in training mode and with fresh noise
 UNREAD = ("training", "noise_set_size")
 
 # Environment steps of a run from which on ``compile="auto"`` compiles: what it saves is then several times what it costs

@@ -10,6 +10,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_maxent.common.checks import check_count
 from sb3_maxent.common.discrete import choices_of, joint_actions, one_hot
 from sb3_maxent.common.hybrid import encode_hybrid
 from sb3_maxent.common.hybrid_space import HybridBox
@@ -66,8 +67,7 @@ class MultiActionCritic(BaseModel):
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
         )
-        if n_critics < 1:
-            raise ValueError(f"n_critics={n_critics}: at least one critic is needed")
+        check_count(n_critics, "n_critics")
         if unit_norm and not batch_norm:
             raise ValueError("unit_norm=True: without batch_norm=True the scale of the weights has a meaning")
         self.batch_norm, self.unit_norm = batch_norm, unit_norm
@@ -75,7 +75,7 @@ class MultiActionCritic(BaseModel):
         self.choices = choices_of(action_space)
         self.action_dim = spaces.flatdim(action_space)
         if isinstance(action_space, HybridBox):
-            # Inputs, each choice with its own one
+            # Number of inputs: a choice becomes a one-hot vector
             self.action_dim += sum(self.choices) - len(self.choices)
         self.q_networks = nn.ModuleList(
             self.network_class(
@@ -204,9 +204,8 @@ class MultiActionCritic(BaseModel):
         :param next_actions: Actions in the next states, as for :meth:`predictions`
         :return: Predictions, and the embedding of the states
         """
-        if target is not self and not self.batch_norm:
-            return self._evaluate_apart(target, obs, actions, next_obs, next_actions)
-        return self._evaluate_jointly(target, obs, actions, next_obs, next_actions)
+        evaluate = self._evaluate_jointly if target is self or self.batch_norm else self._evaluate_apart
+        return evaluate(target, obs, actions, next_obs, next_actions)
 
     def _evaluate_apart(
         self, target: "MultiActionCritic", obs: PyTorchObs, actions: th.Tensor, next_obs: PyTorchObs, next_actions: th.Tensor
@@ -223,14 +222,14 @@ class MultiActionCritic(BaseModel):
         """
         Evaluate both pairs in one pass of each network, so that one batch normalisation fits them both.
 
-        Actions of the replay buffer and of the policy have different statistics. One next action per state counts in them, as
-        many as there are actions of the replay buffer. Target networks see the same batch, as in XQC. Several are evaluated
-        in evaluation mode, by target networks with this batch's statistics (see ``layers.follow_each_batch``).
+        The statistics are taken over one action of the replay buffer and one next action per state. Target networks see the
+        same batch, as in XQC. Several next actions are evaluated in evaluation mode, by target networks with this batch's
+        statistics (see ``layers.follow_each_batch``).
 
         Papers: https://arxiv.org/abs/1902.05605 (section 3.2), https://arxiv.org/abs/2509.25174
         """
         batch_size, n_samples = next_actions.shape[:2]
-        # Another one in each state: of all actions of a discrete space the first is always the same
+        # State i gives its next action number i % samples: the first of all discrete actions is always the same
         states = th.arange(batch_size, device=next_actions.device)
         one_each = next_actions[states, states % n_samples].unsqueeze(1)  # (batch, 1, action)
         both_obs, both_actions = join_batches(obs, next_obs), th.cat([self.one_sample(actions), one_each])
@@ -247,7 +246,8 @@ class MultiActionCritic(BaseModel):
         next_predictions = target_predictions[:, batch_size:]  # (networks, batch, 1)
         if n_samples > 1:
             next_embedding = [part[batch_size:] for part in target_embedding]
-            next_predictions = target._predictions_in_evaluation_mode(next_embedding, next_actions)
+            with th.no_grad():
+                next_predictions = target._predictions_in_evaluation_mode(next_embedding, next_actions)
         return CriticOutput(predictions[:, :batch_size], [part[:batch_size] for part in detached], next_predictions)
 
     def soft_value(self, predictions: th.Tensor, samples: ActionSamples, ent_coef: th.Tensor) -> th.Tensor:

@@ -6,7 +6,7 @@ import torch as th
 from gymnasium import spaces
 from torch.nn import functional as F
 
-from sb3_maxent.common.distributions import RULED_OUT, Categorical, PolicyDistribution, inverse_distribution
+from sb3_maxent.common.distributions import MIN_LOG_PROB, Categorical, PolicyDistribution, cumulative_probs
 from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.functional import check_shapes
 
@@ -97,7 +97,7 @@ class MultiCategorical(PolicyDistribution):
             parts = [F.pad(part, (0, widest - part.shape[1]), value=-math.inf) for part in logits.split(choices, dim=1)]
             logits = th.cat(parts, dim=1)  # (batch, factors * choices)
         log_probs = F.log_softmax(logits.unflatten(1, (len(choices), widest)), dim=2)  # (batch, factors, choices)
-        self.log_probs = log_probs.clamp(min=RULED_OUT)
+        self.log_probs = log_probs.clamp(min=MIN_LOG_PROB)
 
     def sample(self, noise: th.Tensor) -> th.Tensor:
         """
@@ -108,17 +108,8 @@ class MultiCategorical(PolicyDistribution):
         :raises ValueError: If the shape is wrong
         """
         check_shapes((self.log_probs, "batch factors choices"), (noise, "batch samples factors"))
-        bounds = inverse_distribution(self.log_probs)  # (batch, factors, choices)
+        bounds = cumulative_probs(self.log_probs)  # (batch, factors, choices)
         return (noise.unsqueeze(3) >= bounds.unsqueeze(1)).sum(dim=3)  # (batch, samples, factors)
-
-    def actions(self, samples: th.Tensor) -> th.Tensor:
-        """
-        Return the choices as they are.
-
-        :param samples: Choices, shape (batch, samples, factors)
-        :return: The same
-        """
-        return samples
 
     def log_prob(self, samples: th.Tensor) -> th.Tensor:
         """
@@ -140,7 +131,7 @@ class MultiCategorical(PolicyDistribution):
         """
         return self.log_probs.argmax(dim=2)
 
-    def support(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+    def weighted_samples(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """
         All joint actions, weighted with their probabilities, or samples where they are too many.
 

@@ -8,6 +8,10 @@ from torch.nn import functional as F
 
 from sb3_maxent.functional import check_shapes
 
+# Smallest log probability. A forbidden action has a logit of minus infinity, and zero times infinity would be NaN. The
+# exponential of this number is zero in float32
+MIN_LOG_PROB = -1000.0
+
 
 def draw_noise(
     random: Callable[..., th.Tensor], batch_size: int, n_samples: int, n_components: int, device: th.device
@@ -27,7 +31,7 @@ def draw_noise(
     return random(n_components, batch_size, n_samples, device=device).permute(1, 2, 0)
 
 
-def log_slope(samples: th.Tensor) -> th.Tensor:
+def log_tanh_derivative(samples: th.Tensor) -> th.Tensor:
     r"""
     Logarithm of the derivative of tanh, :math:`\log(1 - \tanh^2 u)`, without cancellation for any u.
 
@@ -37,14 +41,10 @@ def log_slope(samples: th.Tensor) -> th.Tensor:
     return 2 * (math.log(2) - samples - F.softplus(-2 * samples))
 
 
-# Logarithm of the probability of an action that is ruled out, by a logit of minus infinity: zero times it is zero, also when a
-# temperature has multiplied it. An action of smaller probability has a weight of zero all the same
-RULED_OUT = -1000.0
-
-
-def inverse_distribution(log_probs: th.Tensor) -> th.Tensor:
+def cumulative_probs(log_probs: th.Tensor) -> th.Tensor:
     """
-    Bounds of the intervals of [0, 1) that stand for the choices: a choice without probability has an empty one.
+    Cumulative probabilities: the upper bounds of the intervals of [0, 1) that stand for the choices. The interval of a choice
+    without probability is empty.
 
     :param log_probs: Log probabilities, shape (..., choices)
     :return: Upper bounds, shape (..., choices), the last one exactly 1
@@ -58,8 +58,8 @@ class PolicyDistribution:
     """
     Base class of the policy distributions of DSPG. Gradients through samples are not needed.
 
-    The distribution chooses its expectation in :meth:`support`: the mean over samples by default, a weighted sum, or the
-    exact sum over all actions.
+    The distribution chooses its expectation in :meth:`weighted_samples`: the mean over samples by default, a weighted sum, or
+    the exact sum over all actions.
     """
 
     def sample(self, noise: th.Tensor) -> th.Tensor:
@@ -73,12 +73,12 @@ class PolicyDistribution:
 
     def actions(self, samples: th.Tensor) -> th.Tensor:
         """
-        Turn samples into actions.
+        Turn samples into actions. By default samples are actions.
 
         :param samples: Samples, shape (batch, samples, ...)
         :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
         """
-        raise NotImplementedError
+        return samples
 
     def log_prob(self, samples: th.Tensor) -> th.Tensor:
         """
@@ -97,7 +97,7 @@ class PolicyDistribution:
         """
         raise NotImplementedError
 
-    def support(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+    def weighted_samples(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """
         Samples and weights whose weighted sum is the expectation over the distribution.
 
@@ -122,7 +122,7 @@ def squashed_log_prob(samples: th.Tensor, mean: th.Tensor, log_std: th.Tensor) -
     """
     standardised = (samples - mean) * th.exp(-log_std)  # (batch, samples, action)
     log_normal = -0.5 * standardised.square() - log_std - 0.5 * math.log(2 * math.pi)
-    return (log_normal - log_slope(samples)).sum(dim=-1)  # (batch, samples)
+    return (log_normal - log_tanh_derivative(samples)).sum(dim=-1)  # (batch, samples)
 
 
 class SquashedGaussian(PolicyDistribution):
@@ -195,7 +195,7 @@ class Categorical(PolicyDistribution):
 
     def __init__(self, logits: th.Tensor):
         check_shapes((logits, "batch actions"))
-        self.log_probs = F.log_softmax(logits, dim=1).clamp(min=RULED_OUT)  # (batch, actions)
+        self.log_probs = F.log_softmax(logits, dim=1).clamp(min=MIN_LOG_PROB)  # (batch, actions)
 
     def sample(self, noise: th.Tensor) -> th.Tensor:
         """
@@ -206,17 +206,8 @@ class Categorical(PolicyDistribution):
         :raises ValueError: If the shape is wrong
         """
         check_shapes((self.log_probs, "batch actions"), (noise, "batch samples 1"))
-        bounds = inverse_distribution(self.log_probs).unsqueeze(1)  # (batch, 1, actions)
+        bounds = cumulative_probs(self.log_probs).unsqueeze(1)  # (batch, 1, actions)
         return (noise >= bounds).sum(dim=2)  # (batch, samples)
-
-    def actions(self, samples: th.Tensor) -> th.Tensor:
-        """
-        Return the numbers of actions as they are.
-
-        :param samples: Numbers of actions, shape (batch, samples)
-        :return: The same
-        """
-        return samples
 
     def log_prob(self, samples: th.Tensor) -> th.Tensor:
         """
@@ -235,7 +226,7 @@ class Categorical(PolicyDistribution):
         """
         return self.log_probs.argmax(dim=1)
 
-    def support(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def weighted_samples(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """
         All actions, weighted with their probabilities.
 

@@ -78,7 +78,7 @@ class HybridDistribution(PolicyDistribution):
         share = one_hot(numbers, self.choices).to(self.means.dtype) / len(self.choices)  # (batch, samples, rows)
         return share @ self.means, share @ self.log_stds
 
-    def _move(self, normal: th.Tensor, numbers: th.Tensor) -> th.Tensor:
+    def _scale_and_shift(self, normal: th.Tensor, numbers: th.Tensor) -> th.Tensor:
         """
         :param normal: Standard normal noise, shape (batch, samples, box)
         :param numbers: Choices, shape (batch, samples, factors)
@@ -103,7 +103,7 @@ class HybridDistribution(PolicyDistribution):
         normal, last = self._split(noise)
         # The distribution function of the normal makes it uniform, and may round to one
         uniform = th.special.ndtr(last).clamp(max=BELOW_ONE)  # (batch, samples, factors)
-        return self._move(normal, self.choice.sample(uniform))
+        return self._scale_and_shift(normal, self.choice.sample(uniform))
 
     def actions(self, samples: th.Tensor) -> th.Tensor:
         """

@@ -46,8 +46,9 @@ def follow_each_batch(target: nn.Module) -> None:
     """
     Let the statistics of evaluation mode be those of the last batch alone.
 
-    For target networks, which see each batch in training mode first. The running statistics that they are given are of the
-    critic's weights and not of their own. With those, critics diverged on some seeds where the target has many next actions.
+    For target networks. They get copies of the critic's running statistics, which do not fit their own weights. So each batch
+    first passes them in training mode, and evaluation mode then uses the statistics of this batch. With the copied ones,
+    critics diverged on some seeds where the target has many next actions.
 
     :param target: Target networks
     """
@@ -73,7 +74,7 @@ def make_hidden(n_inputs: int, net_arch: list[int], activation_fn: type[nn.Modul
 
 def make_trunk(n_inputs: int, net_arch: list[int], activation_fn: type[nn.Module], batch_norm: bool) -> nn.Sequential:
     """
-    Hidden layers behind a features extractor.
+    Hidden layers after a features extractor.
 
     :param n_inputs: Number of features
     :param net_arch: Widths of the layers

@@ -14,6 +14,7 @@ from sb3_maxent.common.hybrid_space import HybridBox
 # As an observation, the mask of every state (also of the last state of an episode) is in replay buffers, checkpoints and
 # exports
 MASK = "action_mask"
+Observation = np.ndarray | dict[str, np.ndarray]
 
 
 def mask_of(obs: PyTorchObs) -> th.Tensor | None:
@@ -81,6 +82,31 @@ def check_masks(masks: Any, action_space: spaces.Space) -> np.ndarray:
         if not part.any(axis=1).all():
             raise ValueError(f"action_masks={masks!r}: some state has no allowed action in {action_space}, allow at least one")
     return array
+
+
+def with_checked_mask(policy: Any, observation: Observation, action_masks: Any = None) -> Observation:
+    """
+    Check the mask in an observation, or put another one there.
+
+    :param policy: Policy that acts
+    :param observation: One observation, or a batch
+    :param action_masks: Masks in place of those in the observation, ``None`` for those
+    :return: The observation with its mask as int8
+    :raises ValueError: If there are masks but the policy was trained without, or no action is allowed
+    """
+    if policy.has_mask and isinstance(observation, dict):
+        given = observation.get(MASK, action_masks)
+        masks = check_masks(given if action_masks is None else action_masks, policy.action_space)
+        rest = {key: value for key, value in observation.items() if key != MASK}
+        # The mask may be all that is observed
+        is_batch = policy.is_vectorized_observation(rest) if rest else np.asarray(given).ndim > 1
+        return {**rest, MASK: masks if is_batch else masks[0]}
+    if action_masks is not None:
+        raise ValueError(
+            f"action_masks={action_masks!r}: the policy was trained without masks. Train it in an environment that "
+            "sb3_maxent.envs.ActionMaskObservation wraps"
+        )
+    return observation
 
 
 def sample_allowed(action_space: spaces.Space, mask: np.ndarray) -> Any:

@@ -19,7 +19,7 @@ from sb3_maxent.common.layers import keep_freed_memory
 from sb3_maxent.common.schedules import make_schedule
 from sb3_maxent.common.tempered_algorithm import TemperedAlgorithm
 from sb3_maxent.common.types import ActionSamples, Losses, ReplayData, UpdateNoise
-from sb3_maxent.common.updates import Gradients, ParameterLists, TargetUpdate, clipped_gradients, gradient_step, trained
+from sb3_maxent.common.updates import Gradients, ParameterLists, TargetUpdate, clipped_gradients, gradient_step, trainable
 from sb3_maxent.functional import td_target
 
 
@@ -79,7 +79,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         check_precision(self.policy.evaluation_precision, self.device)
         keep_freed_memory()
         method = self._gradients
-        self._loss_function = CompiledMethod(method, self.policy) if self.compile in (True, 1) else method
+        self._loss_function = CompiledMethod(method, self.policy) if self.compile == 1 else method
 
     def _check_hyperparameters(self) -> None:
         """
@@ -160,7 +160,7 @@ class MaxEntAlgorithm(TemperedAlgorithm):
         """
         ent_coef = self.temperature.value
         networks = [self.critic, self.actor] if update_actor and self.actor.optimizer is not None else [self.critic]
-        parameters = [trained(network.optimizer) for network in networks]
+        parameters = [trainable(network.optimizer) for network in networks]
         losses, gradients, norms = self._loss_function(replay_data, noise, ent_coef, update_actor, parameters)
         for network, gradient in zip(networks, gradients, strict=True):
             gradient_step(network.optimizer, gradient)

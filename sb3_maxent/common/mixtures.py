@@ -5,10 +5,10 @@ import math
 import torch as th
 from torch.nn import functional as F
 
-from sb3_maxent.common.distributions import PolicyDistribution, log_slope
+from sb3_maxent.common.distributions import PolicyDistribution, log_tanh_derivative
 from sb3_maxent.functional import check_shapes
 
-# Probability of a component below which it is as if it had this one
+# Smallest probability of a component, so that the weights of all strata are positive
 MIN_WEIGHT = 1e-30
 # Random points of the unit ball among which spread_points chooses
 N_CANDIDATES = 1000
@@ -16,7 +16,7 @@ N_CANDIDATES = 1000
 
 def spread_points(n_points: int, n_dimensions: int) -> th.Tensor:
     """
-    Draw points of the unit ball that are far from each other. Each next one is the farthest of many from those before it.
+    Draw points of the unit ball that are far from each other, by farthest-point sampling from many random candidates.
 
     :param n_points: Number of points
     :param n_dimensions: Number of dimensions
@@ -67,9 +67,9 @@ class SquashedMixture(PolicyDistribution):
         # The distribution function of the normal makes it uniform; without the last sum, which may round to less than that
         bounds = self.log_weights.detach().exp().cumsum(dim=1)[:, :-1].unsqueeze(1)  # (batch, 1, components - 1)
         choice = (th.special.ndtr(last) >= bounds).sum(dim=2, keepdim=True)  # (batch, samples, 1)
-        return self._move(normal, choice.squeeze(2))
+        return self._scale_and_shift(normal, choice.squeeze(2))
 
-    def _move(self, normal: th.Tensor, choice: th.Tensor) -> th.Tensor:
+    def _scale_and_shift(self, normal: th.Tensor, choice: th.Tensor) -> th.Tensor:
         """
         :param normal: Standard normal noise, shape (batch, samples, action)
         :param choice: Number of the component of each sample, shape (batch, samples)
@@ -79,9 +79,10 @@ class SquashedMixture(PolicyDistribution):
         mean, std = self.means.detach().gather(1, index), self.log_stds.detach().exp().gather(1, index)
         return th.addcmul(mean, std, normal)  # (batch, samples, action)
 
-    def support(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+    def weighted_samples(self, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """
-        Samples of each component: two, and of the others as many as it weighs. Without enough for two of each, plain samples.
+        Stratified samples: two of each component, and the others in proportion to the weights. With fewer than two samples per
+        component they are plain samples.
 
         :param noise: Standard normal noise, whose last part is not used then, shape (batch, samples, action + 1)
         :return: Pre-tanh samples, shape (batch, samples, action), and their weights without gradient in strata, which are the
@@ -101,7 +102,8 @@ class SquashedMixture(PolicyDistribution):
         choice = (places.unsqueeze(1) >= starts.unsqueeze(1)).sum(dim=2) - 1  # (batch, samples)
         members = choice.unsqueeze(1) == numbers.unsqueeze(1)  # (batch, components, samples)
         weights = members * (probabilities.unsqueeze(2) / members.sum(dim=2, keepdim=True))
-        return self._move(noise[..., :-1], choice), weights  # (batch, samples, action), (batch, components, samples)
+        samples = self._scale_and_shift(noise[..., :-1], choice)  # (batch, samples, action)
+        return samples, weights  # (batch, components, samples)
 
     def actions(self, samples: th.Tensor) -> th.Tensor:
         """
@@ -127,7 +129,7 @@ class SquashedMixture(PolicyDistribution):
         standardised = (samples.unsqueeze(2) - means) * th.exp(-log_stds)  # (batch, samples, components, action)
         log_normal = (-0.5 * standardised.square() - log_stds - 0.5 * math.log(2 * math.pi)).sum(dim=3)
         log_mixture = th.logsumexp(self.log_weights.unsqueeze(1) + log_normal, dim=2)  # (batch, samples)
-        return log_mixture - log_slope(samples).sum(dim=2)  # (batch, samples)
+        return log_mixture - log_tanh_derivative(samples).sum(dim=2)  # (batch, samples)
 
     def modes(self) -> th.Tensor:
         """

@@ -15,8 +15,8 @@ from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.layers import follow_each_batch
-from sb3_maxent.common.masks import MASK, check_masks, has_mask
-from sb3_maxent.common.updates import TargetUpdate, optimized
+from sb3_maxent.common.masks import has_mask, with_checked_mask
+from sb3_maxent.common.updates import TargetUpdate, parameters_of
 
 
 class MaxEntPolicy(SACPolicy):
@@ -28,7 +28,7 @@ class MaxEntPolicy(SACPolicy):
     :param lr_schedule: Learning rate schedule
     :param action_layer: Hidden layer of the critic that the action enters: 0 is next to the features, as in SB3, and -1
         (default) is the last one. Many actions per state are cheaper if the action enters later.
-    :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers behind that layer in bfloat16 where no gradient is
+    :param evaluation_precision: ``"bfloat16"`` evaluates the hidden layers after that layer in bfloat16 where no gradient is
         needed, see :class:`~sb3_maxent.common.q_network.QNetwork`
     :param batch_norm: Whether to normalise features and hidden layers of actor and critics over the batch. The critics and
         their targets then evaluate states and next states in one batch, as in XQC
@@ -36,8 +36,8 @@ class MaxEntPolicy(SACPolicy):
         ``batch_norm``, as CrossQ does
     :param unit_norm: Whether the weights into each hidden unit of the critics have norm 1 after every step. It needs
         ``batch_norm``
-    :param actor_averaging: Length of the moving average of the actor's parameters that deterministic actions come from, in
-        updates of the actor; a tenth of all updates if that is less. ``None`` acts with the newest parameters
+    :param actor_averaging: Deterministic actions come from a moving average of the actor's parameters. This is its length in
+        updates of the actor; early in a run it is a tenth of the updates so far. ``None`` acts with the newest parameters
     :param optimizer_class: Optimizer, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Arguments of the optimizer, except the learning rate. Adam is fused unless they say otherwise
     :param kwargs: Arguments of SB3's ``SACPolicy``: ``net_arch``, ``activation_fn``, ``n_critics``, ...
@@ -160,7 +160,7 @@ class MaxEntPolicy(SACPolicy):
         :raises ValueError: If they have
         """
         networks: tuple[Any, ...] = (self.actor, self.critic)
-        trained = [optimized(network.optimizer) for network in networks if network.optimizer is not None]
+        trained = [parameters_of(network.optimizer) for network in networks if network.optimizer is not None]
         target: list[th.Tensor] = [] if self.critic_target is self.critic else [*self.critic_target.parameters()]
         addresses = [id(parameter) for group in (*trained, target) for parameter in group]
         if len(addresses) != len(set(addresses)):
@@ -251,18 +251,7 @@ class MaxEntPolicy(SACPolicy):
         :return: Actions in the units of the environment, and the state
         :raises ValueError: If there are masks but no ``"action_mask"`` in the observations, or no action is allowed
         """
-        if self.has_mask and isinstance(observation, dict):
-            given = observation.get(MASK, action_masks)
-            masks = check_masks(given if action_masks is None else action_masks, self.action_space)
-            rest = {key: value for key, value in observation.items() if key != MASK}
-            # The mask may be all that is observed
-            is_batch = self.is_vectorized_observation(rest) if rest else np.asarray(given).ndim > 1
-            observation = {**rest, MASK: masks if is_batch else masks[0]}
-        elif action_masks is not None:
-            raise ValueError(
-                f"action_masks={action_masks!r}: the policy was trained without masks. Train it in an environment that "
-                "sb3_maxent.envs.ActionMaskObservation wraps"
-            )
+        observation = with_checked_mask(self, observation, action_masks)
         actions, state = super().predict(observation, state, episode_start, deterministic)
         # SB3 leaves choices int64, which a MultiDiscrete space of another type does not contain
         return actions.astype(self.action_space.dtype, copy=False), state
@@ -274,11 +263,11 @@ class MaxEntPolicy(SACPolicy):
         :param observation: One observation or a batch, as for ``predict``
         :param n_samples: Number of actions per state
         :return: Actions in the units of the environment, shape (samples, ...), or (batch, samples, ...) for a batch
-        :raises ValueError: If ``n_samples`` is not a positive integer
+        :raises ValueError: If ``n_samples`` is not a positive integer, or a mask allows no action
         """
         check_count(n_samples, "n_samples")
         self.set_training_mode(False)
-        obs, vectorized = self.obs_to_tensor(observation)
+        obs, vectorized = self.obs_to_tensor(with_checked_mask(self, observation))
         with th.no_grad():
             actions = self.actor.sample_actions(obs, n_samples).cpu().numpy()  # (batch, samples, action)
         actions = self.unscale_action(actions.reshape(*actions.shape[:2], *self.action_space.shape))  # type: ignore[misc]

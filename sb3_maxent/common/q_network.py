@@ -6,6 +6,7 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_maxent.common.checks import check_layer
 from sb3_maxent.common.layers import BatchNorm, ScalarLinear, add_linear, chunk_size, make_hidden, make_trunk, per_sample
 
 PRECISIONS = {"float32": th.float32, "bfloat16": th.bfloat16}
@@ -25,7 +26,7 @@ class QNetwork(nn.Module):
     :param activation_fn: Activation function
     :param action_layer: Index of the layer that the action enters: 0 with the features, as in SB3's ``ContinuousCritic``;
         ``len(net_arch) - 1`` at the last hidden layer. Negative values count from the last hidden layer.
-    :param evaluation_precision: Precision of the hidden layers behind it where many actions are evaluated without gradient:
+    :param evaluation_precision: Precision of the hidden layers after it where many actions are evaluated without gradient:
         ``"float32"``, or ``"bfloat16"``, three times as fast on processors with matrix units for it. It has no effect when
         the action enters at the last hidden layer.
     :param batch_norm: Whether to normalise features and hidden layers over the batch, of the replay buffer's states and
@@ -48,8 +49,7 @@ class QNetwork(nn.Module):
             raise ValueError(f"evaluation_precision={evaluation_precision!r} is not one of {tuple(PRECISIONS)}")
         self.evaluation_dtype = PRECISIONS[evaluation_precision]
         n_layers = max(len(net_arch), 1)
-        if not isinstance(action_layer, int) or not -n_layers <= action_layer < n_layers:
-            raise ValueError(f"action_layer={action_layer} is not a hidden layer of net_arch={net_arch}")
+        check_layer(action_layer, "action_layer", n_layers, net_arch)
         action_layer %= n_layers
         widths = [features_dim, *net_arch, 1]
         self.trunk = make_trunk(features_dim, widths[1 : action_layer + 1], activation_fn, batch_norm)
@@ -58,8 +58,8 @@ class QNetwork(nn.Module):
         self.join = nn.Linear(widths[action_layer] + action_dim, widths[action_layer + 1], bias=not norm_join)
         self.join_norm = BatchNorm(widths[action_layer + 1]) if norm_join else None
         if action_layer > 0:
-            # As if the action had its own layer. The usual range, one over the root of all inputs, hundreds of them
-            # features, leaves the Q-function nearly linear in the action for thousands of updates
+            # As if the action had its own layer. PyTorch's range depends on all inputs, most of them features. It leaves the
+            # Q-function nearly linear in the action for thousands of updates
             nn.init.uniform_(self.join.weight[:, -action_dim:], -(action_dim**-0.5), action_dim**-0.5)
         hidden = make_hidden(widths[action_layer + 1], net_arch[action_layer + 1 :], activation_fn, batch_norm)
         head = [activation_fn(), *hidden, ScalarLinear(widths[-2])] if net_arch else [nn.Flatten(start_dim=1)]

@@ -36,7 +36,7 @@ class RewardScale:
         Update the scale with the rewards of one step of all environments.
 
         :param rewards: Rewards, shape (environments,)
-        :param dones: Whether the episode has ended, for good or by a time limit, shape (environments,)
+        :param dones: Whether the episode was terminated or truncated, shape (environments,)
         :param gamma: Discount factor
         """
         if self.returns.shape != rewards.shape:

@@ -1,5 +1,7 @@
 """What all actors share: they make several actions per state from noise."""
 
+from collections.abc import Callable
+
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
@@ -10,19 +12,21 @@ from sb3_maxent.common.observations import batch_size_of
 class SampledActor:
     """Mixin of all actors: it makes several actions per state from noise."""
 
-    # Components of the noise that one action takes
+    # Components of the noise that one action takes, and what draws it
     noise_dim: int
+    noise_generator: Callable[..., th.Tensor] = staticmethod(th.randn)
     device: th.device
 
     def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
         """
-        Draw the noise of several actions per state. Override it for other noise than standard normal.
+        Draw the noise of several actions per state. It is standard normal, or uniform in [0, 1) where ``noise_generator`` is
+        ``th.rand``.
 
         :param batch_size: Number of states
         :param n_samples: Number of actions per state
         :return: Noise, not contiguous, shape (batch, samples, ``noise_dim``)
         """
-        return draw_noise(th.randn, batch_size, n_samples, self.noise_dim, self.device)
+        return draw_noise(self.noise_generator, batch_size, n_samples, self.noise_dim, self.device)
 
     def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
         """
@@ -33,15 +37,6 @@ class SampledActor:
         :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
         """
         raise NotImplementedError
-
-    def allowed(self, obs: PyTorchObs) -> th.Tensor | None:
-        """
-        Actions that a mask in the observation allows.
-
-        :param obs: Observations, shape (batch, ...)
-        :return: Which are allowed, shape (batch, actions), ``None`` without a mask, as for every box
-        """
-        return None
 
     def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
         """

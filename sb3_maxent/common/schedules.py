@@ -62,8 +62,9 @@ def make_schedule(value: float | str | Schedule, name: str) -> FloatSchedule:
             "'lin_x_y', or 'log_x_y' with positive numbers; 'lin_x_y_f' and 'log_x_y_f' end after the fraction f of training"
         )
     if kind:
-        start, end, end_fraction = (*numbers, *(0.0, 1.0)[len(numbers) - 1 :])
-        value = (LinearSchedule if kind == "lin_" else LogLinearSchedule)(start, end, end_fraction)
+        end = numbers[1] if len(numbers) > 1 else 0.0
+        end_fraction = numbers[2] if len(numbers) > 2 else 1.0
+        value = (LinearSchedule if kind == "lin_" else LogLinearSchedule)(numbers[0], end, end_fraction)
     return FloatSchedule(value if callable(value) else numbers[0])
 
 

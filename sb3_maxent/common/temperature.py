@@ -54,7 +54,9 @@ class Temperature:
         :raises ValueError: If the coefficient is learned, or the value is not a finite number >= 0
         """
         if self.log_value is not None:
-            raise ValueError(f"ent_coef_tensor={value!r}: the coefficient is learned, its logarithm is log_ent_coef")
+            raise ValueError(
+                f"ent_coef_tensor={value!r}: the coefficient is learned. Change log_ent_coef.data, or give ent_coef a number"
+            )
         self.schedule = make_schedule(float(value), "ent_coef_tensor")
         self.fixed_value.fill_(float(value))
 

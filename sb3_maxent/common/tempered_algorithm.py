@@ -184,7 +184,7 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         self._tell_policy()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "temperature", "was_interrupted"]
+        return [*super()._excluded_save_params(), "temperature"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ([], ["ent_coef_tensor"]) if self.ent_coef_optimizer is None else (["ent_coef_optimizer"], ["log_ent_coef"])

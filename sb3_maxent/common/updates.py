@@ -12,7 +12,7 @@ ParameterLists = list[list[th.Tensor]]
 Gradients = list[th.Tensor | None]
 
 
-def optimized(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
+def parameters_of(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
     """
     Parameters of an optimizer.
 
@@ -22,14 +22,14 @@ def optimized(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def trained(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
+def trainable(optimizer: th.optim.Optimizer) -> list[th.Tensor]:
     """
     Parameters of an optimizer that are not frozen.
 
     :param optimizer: Optimizer
     :return: Those of its parameters that need a gradient
     """
-    return [parameter for parameter in optimized(optimizer) if parameter.requires_grad]
+    return [parameter for parameter in parameters_of(optimizer) if parameter.requires_grad]
 
 
 def gradients_of(loss: th.Tensor, parameters: list[th.Tensor]) -> Gradients:
@@ -95,7 +95,7 @@ def gradient_step(optimizer: th.optim.Optimizer, gradients: Gradients) -> None:
     :param gradients: Gradients of its parameters that are not frozen, see :func:`gradients_of`
     """
     remaining = list(reversed(gradients))
-    for parameter in optimized(optimizer):
+    for parameter in parameters_of(optimizer):
         # Without a gradient the optimizer leaves it as it is
         parameter.grad = remaining.pop() if parameter.requires_grad else None
     optimizer.step()

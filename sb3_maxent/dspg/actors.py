@@ -16,7 +16,7 @@ from torch import nn
 from sb3_maxent.common.checks import check_count
 from sb3_maxent.common.compilation import store
 from sb3_maxent.common.discrete import choices_of, make_distribution
-from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian, draw_noise
+from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.layers import make_trunk
 from sb3_maxent.common.masks import mask_of
@@ -97,7 +97,7 @@ class DistributionActor(SampledActor):
         :return: Actions without gradient, their log probabilities with gradient, and their weights
         """
         distribution = self.action_distribution(obs)
-        samples, weights = distribution.support(noise)
+        samples, weights = distribution.weighted_samples(noise)
         # The score-function gradient holds the samples fixed. A gradient through them would make it wrong without an error
         samples = samples.detach()
         return ActionSamples(store(distribution.actions(samples)), distribution.log_prob(samples), weights)
@@ -108,7 +108,7 @@ class Actor(DistributionActor, SACActor):
     SAC's actor network, sampled many times per state. The standard deviation of the paper is an option, and so is a mixture.
 
     For another policy distribution override ``action_distribution`` and, where its noise differs, ``noise_dim`` and
-    ``draw_noise``.
+    ``noise_generator``.
 
     :param std_head: ``"log_std"`` for SB3's clamped logarithm of the standard deviation, ``"sigmoid"`` for the paper's
         sigmoid + 1e-4, which bounds it by 1 (the squashed Gaussian of largest entropy has 0.874)
@@ -202,7 +202,7 @@ class DiscreteActor(DistributionActor, BasePolicy):
     one for each factor. Choices that a mask in the observation forbids have probability zero.
 
     For another policy distribution override ``action_distribution`` and, where its noise differs, ``noise_dim`` and
-    ``draw_noise``.
+    ``noise_generator``.
 
     :param observation_space: Observation space
     :param action_space: Action space
@@ -213,6 +213,8 @@ class DiscreteActor(DistributionActor, BasePolicy):
     :param normalize_images: Whether to divide images by 255
     :param batch_norm: Whether to normalise features and hidden layers over the batch
     """
+
+    noise_generator = staticmethod(th.rand)
 
     def __init__(
         self,
@@ -236,16 +238,6 @@ class DiscreteActor(DistributionActor, BasePolicy):
         n_logits = len(self.choices) if isinstance(action_space, spaces.MultiBinary) else sum(self.choices)
         self.logits = nn.Linear([features_dim, *net_arch][-1], n_logits)
 
-    def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
-        """
-        Draw the noise of several actions per state.
-
-        :param batch_size: Number of states
-        :param n_samples: Number of actions per state
-        :return: Uniform noise in [0, 1), not contiguous, shape (batch, samples, factors)
-        """
-        return draw_noise(th.rand, batch_size, n_samples, self.noise_dim, self.device)
-
     def action_distribution(self, obs: PyTorchObs) -> PolicyDistribution:
         return self.choice_distribution(obs, self.latent_pi(self.extract_features(obs, self.features_extractor)))
 
@@ -257,7 +249,7 @@ class DiscreteActor(DistributionActor, BasePolicy):
         :param latent: Last hidden layer, shape (batch, hidden)
         :return: The distribution
         """
-        logits = self.logits(latent)  # (batch, sum of the numbers of choices)
+        logits = self.logits(latent)  # (batch, sum of the numbers of choices), of bits (batch, bits)
         # In evaluation mode it acts: NaN would choose some action in silence
         logits = logits if self.training else finite(logits, "action")
         return make_distribution(logits, self.action_space, self.choices, mask_of(obs))

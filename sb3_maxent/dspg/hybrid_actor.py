@@ -8,7 +8,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_maxent.common.discrete import MultiCategorical
-from sb3_maxent.common.distributions import PolicyDistribution, draw_noise
+from sb3_maxent.common.distributions import PolicyDistribution
 from sb3_maxent.common.hybrid import HybridDistribution
 from sb3_maxent.dspg.actors import DiscreteActor, check_std_head, log_std_of
 
@@ -20,12 +20,14 @@ class HybridActor(DiscreteActor):
     zero.
 
     For another policy distribution override ``action_distribution`` and, where its noise differs, ``noise_dim`` and
-    ``draw_noise``.
+    ``noise_generator``.
 
     :param std_head: ``"log_std"`` or ``"sigmoid"``, see :class:`~sb3_maxent.dspg.actors.Actor`
     :param kwargs: Arguments of :class:`~sb3_maxent.dspg.actors.DiscreteActor`
     :raises ValueError: If there is no such head
     """
+
+    noise_generator = staticmethod(th.randn)
 
     def __init__(self, *args: Any, std_head: str = "log_std", **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -36,16 +38,6 @@ class HybridActor(DiscreteActor):
         self.rows, n_box = sum(self.choices), self.noise_dim - len(self.choices)
         width = self.logits.in_features
         self.mu, self.log_std = nn.Linear(width, self.rows * n_box), nn.Linear(width, self.rows * n_box)
-
-    def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
-        """
-        Draw the noise of several actions per state.
-
-        :param batch_size: Number of states
-        :param n_samples: Number of actions per state
-        :return: Standard normal noise, not contiguous, shape (batch, samples, box + factors)
-        """
-        return draw_noise(th.randn, batch_size, n_samples, self.noise_dim, self.device)
 
     def action_distribution(self, obs: PyTorchObs) -> PolicyDistribution:
         latent = self.latent_pi(self.extract_features(obs, self.features_extractor))

@@ -29,7 +29,7 @@ class DiscretizeAction(gym.ActionWrapper):
         space = env.action_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
             raise ValueError(f"action_space={space}: give an environment with a one-dimensional Box with finite bounds")
-        numbers = [n_bins] * space.shape[0] if isinstance(n_bins, int) else list(n_bins)
+        numbers: list[Any] = [n_bins] * space.shape[0] if np.ndim(n_bins) == 0 else [*n_bins]  # type: ignore[misc]
         for number in numbers:
             check_count(number, "n_bins", 2)
         if len(numbers) != space.shape[0]:

@@ -58,7 +58,7 @@ class ActionMaskObservation(gym.Wrapper):
         return self._with_mask(observation, terminated), reward, terminated, truncated, info
 
     def _with_mask(self, observation: Any, terminated: bool = False) -> dict[str, Any]:
-        # Nobody acts in a state behind the end, where an environment may have nothing to allow
+        # Nobody acts in a terminal state, where an environment may have nothing to allow
         size = self.observation_space[MASK].shape  # type: ignore[index]
         masks = np.ones(size) if terminated else self.env.get_wrapper_attr("action_masks")()
         mask = check_masks(masks, self.action_space)[0]

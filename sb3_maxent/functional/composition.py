@@ -72,4 +72,4 @@ def policy_conflict(q_values: th.Tensor, log_proposal: th.Tensor, ent_coefs: th.
     # The integral of each exp(Q / alpha), and that of their product
     log_parts = th.logsumexp(nats - log_proposal, dim=2, keepdim=True) - log_n  # (parts, batch, 1)
     log_product = th.logsumexp((weights * nats).sum(dim=0) - log_proposal, dim=1, keepdim=True) - log_n  # (batch, 1)
-    return (weights * log_parts).sum(dim=0) - log_product  # (batch, 1)
+    return (weights * log_parts).sum(dim=0) - log_product  # (batch, 1), lemma 1

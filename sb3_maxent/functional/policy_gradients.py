@@ -21,11 +21,10 @@ def score_function_weights(
 
     Let :math:`f_j = Q(s, a_j) - \alpha \log \pi(a_j|s)`. ``"none"`` is the published estimator :math:`f_j - \alpha`. Its
     constant is the derivative of :math:`\alpha \log \pi`, and its expected effect is zero. ``"loo"`` subtracts from
-    :math:`f_j` the mean of the *other* samples. Both are unbiased. The mean over all samples would be biased: it shrinks the
-    gradient by
-    :math:`1 - 1/M`. Without a baseline the variance grows with the square of the mean Q-value. With ``"loo"`` the variance
-    does not depend on the mean Q-value. In an exact sum over all actions ``"loo"`` subtracts the expectation, which changes
-    the gradient by rounding only.
+    :math:`f_j` the mean of the *other* samples. Both are unbiased. With the mean over all samples the gradient would be
+    biased: multiplied by :math:`1 - 1/M`. Without a baseline the variance grows with the square of the mean Q-value. With
+    ``"loo"`` the variance does not depend on the mean Q-value. In an exact sum over all actions ``"loo"`` subtracts the
+    expectation, which changes the gradient by rounding only.
 
     With strata ``"loo"`` subtracts the expectation over all strata. The mean of a sample's own stratum leaves out this sample.
     So all baselines have the same mean, and the gradient is unbiased. (A baseline from the own stratum alone would be biased,
@@ -116,4 +115,4 @@ def ent_coef_loss(log_ent_coef: th.Tensor, log_prob: th.Tensor, target_entropy: 
     :raises ValueError: If a shape is wrong
     """
     check_shapes((log_ent_coef, "1"), (log_prob, "batch samples"))
-    return -(log_ent_coef * (log_prob.detach().mean() + target_entropy)).sum()  # ()
+    return -(log_ent_coef * (log_prob.detach().mean() + target_entropy)).sum()  # (), eq. 18

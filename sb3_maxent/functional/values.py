@@ -99,7 +99,7 @@ def td_target(rewards: th.Tensor, dones: th.Tensor, next_value: th.Tensor, disco
     if isinstance(discounts, th.Tensor) and discounts.dim() > 0:
         check_shapes((rewards, "batch 1"), (discounts, "batch 1"))
     future = (1 - dones) * discounts * next_value  # (batch, values)
-    # Behind the end there need be no value: no action may be allowed there
+    # A terminal state has no value. It may be NaN, where a mask allows no action
     return rewards + th.where(dones < 1, future, 0.0)  # (batch, values), eq. 15
 
 

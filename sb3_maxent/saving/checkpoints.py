@@ -5,7 +5,6 @@ SB3's ``CheckpointCallback`` saves what the agent needs to act. To continue exac
 states of all random generators, and the environments in the middle of their episodes.
 """
 
-import io
 import pickle
 import random
 import warnings
@@ -39,8 +38,6 @@ Algorithm = TypeVar("Algorithm", bound=OffPolicyAlgorithm)
 
 MODEL, REPLAY_BUFFER, STATE = "model.zip", "replay_buffer.pkl", "state.pkl"
 DELETE_IT = "delete its folder to continue from an earlier checkpoint"
-# New names of modules whose classes are in older checkpoints
-MOVED = {"sb3_maxent.common.environment_state": "sb3_maxent.saving.environment_state"}
 
 
 def save_checkpoint(model: OffPolicyAlgorithm, folder: str | Path) -> Path:
@@ -112,7 +109,7 @@ def _load(algorithm: type[Algorithm], checkpoint: Path, env: GymEnv, **kwargs: A
         raise ValueError(f"{checkpoint} is incomplete, {' and '.join(missing)} is missing: {DELETE_IT}")
     model = algorithm.load(checkpoint / MODEL, env=maybe_make_env(env, verbose=0), **kwargs)
     with _reading(checkpoint / STATE):
-        state = _StateUnpickler(io.BytesIO((checkpoint / STATE).read_bytes())).load()
+        state = pickle.loads((checkpoint / STATE).read_bytes())
         environment, last_obs, random_states = EnvironmentState(*state["environment"]), state["last_obs"], state["random"]
     same_episodes = restore_environment(model.env, environment) and last_obs is not None
     with _reading(checkpoint / REPLAY_BUFFER):
@@ -123,11 +120,6 @@ def _load(algorithm: type[Algorithm], checkpoint: Path, env: GymEnv, **kwargs: A
         start_new_episodes(model)
     _restore_random_states(model, random_states)
     return model
-
-
-class _StateUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(MOVED.get(module, module), name)
 
 
 @contextmanager
@@ -189,7 +181,8 @@ class ExactCheckpointCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         if self.in_rollout:
-            # Another callback has ended the rollout, and SB3 does not store the transition of the last step
+            # Another callback has ended the rollout, and SB3 does not store the transition of the last step. The algorithms of
+            # this package know that, those of SB3 do not
             start_new_episodes(self.model)  # type: ignore[arg-type]
         if self.num_timesteps > self.saved_at and (self.in_rollout or not self._is_in_an_update()):
             self._save()

@@ -10,6 +10,7 @@ from stable_baselines3.common.torch_layers import create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_maxent.common.checks import check_layer
 from sb3_maxent.common.compilation import store
 from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.layers import NarrowLinear, add_linear, chunk_size, make_trunk, per_sample
@@ -73,8 +74,7 @@ class Actor(SampledActor, BasePolicy):
         )
         if len(net_arch) == 0:
             raise ValueError(f"net_arch={net_arch}: the sampling network needs at least one hidden layer")
-        if not isinstance(noise_layer, int) or not -len(net_arch) <= noise_layer < len(net_arch):
-            raise ValueError(f"noise_layer={noise_layer} is not a hidden layer of the sampling network's net_arch={net_arch}")
+        check_layer(noise_layer, "noise_layer", len(net_arch), net_arch)
         self.net_arch, self.features_dim = net_arch, features_dim
         self.activation_fn, self.noise_layer, self.batch_norm = activation_fn, noise_layer, batch_norm
         self.noise_dim = get_action_dim(action_space)

@@ -67,7 +67,8 @@ class SoftQLearningPolicy(MaxEntPolicy):
         if not deterministic:
             return actor(observation)  # (batch, action), or (batch,)
         # The action with the largest Q-value, of all discrete actions or of those that the actor makes from fixed noise
-        return self.best_action(observation, actor.candidates(observation), actor.allowed(observation))
+        allowed = actor.allowed(observation) if actor.is_exact else None
+        return self.best_action(observation, actor.candidates(observation), allowed)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "noise_layer": self.noise_layer}

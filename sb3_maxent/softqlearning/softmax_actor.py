@@ -6,7 +6,7 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
-from sb3_maxent.common.distributions import Categorical, draw_noise
+from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.masks import joint_mask, mask_of
 from sb3_maxent.common.observations import batch_size_of
@@ -80,16 +80,7 @@ class SoftmaxActor(NetworklessActor):
 
     is_exact = True
     noise_dim = 1
-
-    def draw_noise(self, batch_size: int, n_samples: int) -> th.Tensor:
-        """
-        Draw the noise of several actions per state.
-
-        :param batch_size: Number of states
-        :param n_samples: Number of actions per state
-        :return: Uniform noise in [0, 1), shape (batch, samples, 1)
-        """
-        return draw_noise(th.rand, batch_size, n_samples, self.noise_dim, self.device)
+    noise_generator = staticmethod(th.rand)
 
     def actions_from_noise(self, obs: PyTorchObs, noise: th.Tensor) -> th.Tensor:
         critic = self.policy.critic

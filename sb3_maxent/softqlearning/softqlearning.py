@@ -263,8 +263,8 @@ class SoftQLearning(MaxEntAlgorithm):
             return None, expectation(log_probs, log_probs.exp())  # (batch, 1)
         fixed, updated, actions = self._particles(observations, noise)  # (batch, particles / 2, action) each
         direction = self._direction(embedding, actions, fixed, updated.detach(), ent_coef)  # (batch, updated, action)
-        # The gradient of this loss is minus the direction, back-propagated through the network, eq. 14
-        return -(direction * updated).sum(dim=-1).mean(), None
+        # The gradient of this loss is minus the direction, back-propagated through the network
+        return -(direction * updated).sum(dim=-1).mean(), None  # (), eq. 14
 
     def _particles(self, observations: PyTorchObs, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """

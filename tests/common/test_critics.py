@@ -101,6 +101,9 @@ def test_a_late_action_starts_with_a_range_of_its_own():
     weight = QNetwork(5, 3, [256, 256], nn.ReLU, -1).join.weight
     assert weight[:, -3:].abs().max().item() == pytest.approx(3**-0.5, rel=0.05)
     assert weight[:, :-3].abs().max().item() == pytest.approx((256 + 3) ** -0.5, rel=0.05)
+    # At the first layer it is PyTorch's, as in SB3
+    weight = QNetwork(5, 3, [256, 256], nn.ReLU, 0).join.weight
+    assert weight[:, -3:].abs().max().item() == pytest.approx((5 + 3) ** -0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("activation_fn", [nn.ReLU, nn.Tanh])

@@ -37,7 +37,7 @@ def test_choices():
 
 def test_the_expectation_is_the_sum_over_all_joint_actions():
     distribution = MultiCategorical(LOGITS, CHOICES)
-    actions, weights = distribution.support(th.zeros(4, 1, 3))
+    actions, weights = distribution.weighted_samples(th.zeros(4, 1, 3))
     exact = joint_probabilities(LOGITS, CHOICES)
     assert actions.shape == (4, 6, 3) and th.allclose(weights, exact, atol=1e-12)
     assert th.allclose(distribution.log_prob(actions), exact.log())
@@ -63,15 +63,21 @@ def test_the_limit_of_exact_sums(monkeypatch):
     distribution, noise = MultiCategorical(LOGITS, CHOICES), th.rand(4, 5, 3)
     for limit, n_actions in ((6, 6), (5, 5)):
         monkeypatch.setattr(discrete, "MAX_SUMMED_ACTIONS", limit)
-        actions, weights = distribution.support(noise)
+        actions, weights = distribution.weighted_samples(noise)
         assert actions.shape == (4, n_actions, 3) and (weights is None) == (limit < 6)
+
+
+@pytest.mark.parametrize(("n_bits", "is_sum"), [(6, True), (7, False)])
+def test_up_to_64_joint_actions_are_summed(n_bits, is_sum):
+    distribution = MultiCategorical(th.zeros(1, 2 * n_bits), (2,) * n_bits)
+    assert (distribution.weighted_samples(th.rand(1, 2, n_bits))[1] is not None) == is_sum
 
 
 def test_a_choice_that_is_ruled_out():
     logits = LOGITS.float()
     logits[:, 1] = logits[:, 4] = -th.inf
     distribution = MultiCategorical(logits.requires_grad_(), CHOICES)
-    actions, weights = distribution.support(th.zeros(4, 1, 3))
+    actions, weights = distribution.weighted_samples(th.zeros(4, 1, 3))
     entropy = -expectation(distribution.log_prob(actions), weights)
     assert th.isfinite(entropy).all() and ((weights > 0).sum(dim=1) == 2).all()
     (gradient,) = th.autograd.grad(entropy.sum(), logits)
@@ -82,7 +88,7 @@ def test_a_choice_that_is_ruled_out():
 def test_bits_have_one_logit_each(space, dim):
     logits = th.randn(2, dim, dtype=th.float64)
     distribution = make_distribution(logits, space, choices_of(space))
-    actions, weights = distribution.support(th.zeros(2, 1, len(space.shape)))
+    actions, weights = distribution.weighted_samples(th.zeros(2, 1, len(space.shape)))
     if isinstance(space, spaces.MultiBinary):
         odds = (th.sigmoid(logits).unsqueeze(1) * actions + th.sigmoid(-logits).unsqueeze(1) * (1 - actions)).prod(dim=2)
         assert th.allclose(weights, odds)

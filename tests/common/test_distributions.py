@@ -12,8 +12,8 @@ def test_density_integrates_to_one(mean, log_std):
     distribution = SquashedGaussian(th.tensor([[mean]], dtype=th.float64), th.tensor([[log_std]], dtype=th.float64))
     # Substitution a = tanh(u), because the density in a has no bound at the borders
     u = th.linspace(-40, 40, 400_001, dtype=th.float64)
-    log_slope = -2 * th.log(th.cosh(u))
-    mass = th.trapezoid(th.exp(distribution.log_prob(u[None, :, None])[0] + log_slope), u)
+    log_tanh_derivative = -2 * th.log(th.cosh(u))
+    mass = th.trapezoid(th.exp(distribution.log_prob(u[None, :, None])[0] + log_tanh_derivative), u)
     assert mass.item() == pytest.approx(1.0, abs=1e-6)
 
 
@@ -31,9 +31,9 @@ def test_finite_and_exact_at_saturation():
     """tanh(20) is 1 in float32: the density comes from the value before the squash"""
     distribution = SquashedGaussian(th.full((1, 1), 20.0, requires_grad=True), th.zeros(1, 1, requires_grad=True))
     log_prob = distribution.log_prob(th.tensor([[[20.0], [-20.0]]]))
-    log_slope = 2 * np.log(2) - 2 * 20
+    log_tanh_derivative = 2 * np.log(2) - 2 * 20
     assert log_prob[0].tolist() == pytest.approx(
-        [-0.5 * np.log(2 * np.pi) - log_slope, -800 - 0.5 * np.log(2 * np.pi) - log_slope]
+        [-0.5 * np.log(2 * np.pi) - log_tanh_derivative, -800 - 0.5 * np.log(2 * np.pi) - log_tanh_derivative]
     )
     gradients = th.autograd.grad(log_prob.sum(), [distribution.mean, distribution.log_std])
     assert all(th.isfinite(gradient).all() for gradient in gradients)
@@ -90,7 +90,7 @@ def test_categorical():
     assert th.allclose(distribution.log_prob(samples).exp(), probabilities.gather(1, samples))
     assert distribution.mode().tolist() == [1, 0]
     # Its expectation is exact, for any noise
-    actions, weights = distribution.support(noise[:, :1])
+    actions, weights = distribution.weighted_samples(noise[:, :1])
     assert actions.tolist() == [[0, 1, 2]] * 2 and th.allclose(weights, probabilities)
     with pytest.raises(ValueError, match="Expected"):
         distribution.sample(noise[0])
@@ -104,6 +104,6 @@ def test_the_largest_noise_is_an_action():
 
 def test_an_action_that_is_ruled_out():
     distribution = Categorical(th.tensor([[0.0, 1.0, -th.inf]], requires_grad=True))
-    actions, weights = distribution.support(th.zeros(1, 1, 1))
+    actions, weights = distribution.weighted_samples(th.zeros(1, 1, 1))
     assert weights[0, 2] == 0 and th.isfinite(expectation(distribution.log_prob(actions), weights)).all()
     assert distribution.sample(th.rand(1, 1000, 1)).max() == 1

@@ -9,7 +9,7 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_maxent.common.discrete import MultiCategorical, choices_of
-from sb3_maxent.common.distributions import SquashedGaussian, log_slope
+from sb3_maxent.common.distributions import SquashedGaussian, log_tanh_derivative
 from sb3_maxent.common.hybrid import HybridDistribution, choices_from_box, choices_to_box
 from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.functional import score_function_loss
@@ -44,7 +44,7 @@ def grid(choices=CHOICES, n=2001):
 
 def mass(distribution, points, width):
     """Of each point, from the density before the squash, shape (points,)"""
-    return th.exp(distribution.log_prob(points)[0] + log_slope(points[0, :, 0])) * width
+    return th.exp(distribution.log_prob(points)[0] + log_tanh_derivative(points[0, :, 0])) * width
 
 
 def q_function(samples):
@@ -115,7 +115,7 @@ def sampled_gradient(leaves, loss_of, n_states=40_000, n_samples=4):
     leaves = [part.expand(n_states, *part.shape[1:]).clone().requires_grad_() for part in leaves]
     distribution = distribution_of(*leaves)
     noise = th.randn(n_states, n_samples, 3, dtype=th.float64, generator=th.Generator().manual_seed(0))
-    samples, weights = distribution.support(noise)
+    samples, weights = distribution.weighted_samples(noise)
     loss = loss_of(distribution.log_prob(samples), q_function(samples), weights)
     gradients = th.cat([-part.flatten(1) for part in th.autograd.grad(loss * n_states, leaves)], dim=1)
     return gradients.mean(dim=0), gradients.std(dim=0) / math.sqrt(n_states)

@@ -54,6 +54,13 @@ def test_both_pairs_have_one_normalisation(action_layer):
         assert {norm.num_batches_tracked.item() for norm in network.modules() if hasattr(norm, "running_mean")} == {1}
     assert output.predictions.requires_grad and not output.next_predictions.requires_grad
     assert not any(part.requires_grad for part in output.embedding)
+    assert_embeds(critic, output, obs, next_obs)
+
+
+def assert_embeds(critic, output, obs, next_obs):
+    """The embedding for the actor loss is the critic's, of the states and not of the next ones"""
+    for part, both in zip(output.embedding, critic.embed(th.cat([obs, next_obs])), strict=True):
+        assert th.allclose(part, both[:5], atol=1e-6) and not th.allclose(part, both[5:], atol=1e-2)
 
 
 @pytest.mark.parametrize("action_layer", [0, -1])
@@ -69,6 +76,7 @@ def test_target_networks_see_the_same_batch(action_layer):
         expected = written_out(critic.q_networks[i], *pairs), written_out(target.q_networks[i], *pairs)
         assert th.allclose(output.predictions[i, :, 0], expected[0][:5], atol=1e-5)
         assert th.allclose(output.next_predictions[i, :, 0], expected[1][5:], atol=1e-5)
+    assert_embeds(critic, output, obs, next_obs)
     # The control: by themselves, with the running statistics
     assert not th.allclose(output.next_predictions, separate, atol=1e-2)
     assert not target.training and not target.q_networks.training and not output.next_predictions.requires_grad
@@ -81,6 +89,7 @@ def test_further_next_actions_by_the_running_statistics():
     output = critic.evaluate(critic, states, actions, states, next_actions)
     norms = [module for module in critic.modules() if hasattr(module, "running_mean")]
     assert output.next_predictions.shape == (2, 6, 4) and all(norm.training for norm in norms)
+    assert not output.next_predictions.requires_grad
     assert {norm.num_batches_tracked.item() for norm in norms} == {1}
     # In evaluation mode the last layer is the only one that sees actions
     embedding = critic.embed(th.cat([states, states]))
@@ -101,6 +110,7 @@ def test_further_next_actions_by_the_statistics_of_the_batch(action_layer, follo
     obs, next_obs = th.randn(n_states, 3), th.randn(n_states, 3) * 3 + 1
     actions, next_actions = th.rand(n_states, 2), -th.rand(n_states, 4, 2)
     output = make_critic(action_layer=action_layer).evaluate(target, obs, actions, next_obs, next_actions)
+    assert not output.next_predictions.requires_grad
     states = th.arange(n_states)
     pairs = th.cat([obs, next_obs]), th.cat([actions, next_actions[states, states % 4]])
     for network, predictions in zip(target.q_networks, output.next_predictions, strict=True):
@@ -142,6 +152,11 @@ def test_without_normalisation_it_is_two_passes():
     joint, apart = (critic.evaluate(target, *batch) for target in (critic, twin))
     assert th.allclose(joint.predictions, apart.predictions, atol=1e-5)
     assert th.allclose(joint.next_predictions, apart.next_predictions, atol=1e-5)
+    # The values of the target are those of its own networks
+    target = make_critic(batch_norm=False)
+    expected = target.predictions(target.embed(batch[2]), batch[3])
+    assert th.allclose(critic.evaluate(target, *batch).next_predictions, expected)
+    assert not th.allclose(joint.next_predictions, expected, atol=1e-2)
 
 
 def test_join_batches_of_a_dictionary():

@@ -46,6 +46,11 @@ def equal(before: list[th.Tensor], after: list[th.Tensor]) -> bool:
         ({"max_grad_norm": 0.0}, "max_grad_norm=0.0: give a positive number"),
         ({"max_grad_norm": float("nan")}, "max_grad_norm=nan: give a positive number"),
         ({"max_grad_norm": "5"}, "max_grad_norm='5': give a positive number"),
+        ({"max_grad_norm": True}, "max_grad_norm=True: give a positive number"),
+        ({"seed": 1.5}, "seed=1.5: give an integer, or None"),
+        ({"policy_kwargs": {"n_critics": 1.5}}, "n_critics=1.5: give an integer >= 1"),
+        ({"policy_kwargs": {"n_critics": True}}, "n_critics=True: give an integer >= 1"),
+        ({"policy_kwargs": {"action_layer": True}}, "action_layer=True is not a hidden layer"),
         ({"target_update_interval": 0}, "target_update_interval=0"),
         ({"policy_delay": 0}, "policy_delay=0: give an integer >= 1"),
         ({"norm_reward": "False"}, "norm_reward='False': give True, False or None"),
@@ -145,6 +150,24 @@ def test_going_on_after_a_fault_makes_no_step_up(n_steps):
     assert model.learn(40, reset_num_timesteps=False).num_timesteps == 102
     before, after = buffer.observations[30:50], buffer.next_observations[30:50]
     assert (after - before) == pytest.approx(np.full(before.shape, 1e-3), abs=1e-6)
+
+
+class LastObservation(FaultyEnv):
+    """The last observation of its second episode is NaN, and the first one of the next is not"""
+
+    def reset(self, **kwargs):
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        _, reward, *rest = super().step(action)
+        return np.full(3, np.nan if self.n_steps == 40 else 0.0, np.float32), reward, *rest
+
+
+def test_a_fault_in_the_last_observation_of_an_episode():
+    model = DSPG("MlpPolicy", LastObservation("reward", 10_000), **TINY)
+    with pytest.raises(NonFiniteError, match=r"^observation is not finite at environment step 40"):
+        model.learn(100)
+    assert model.replay_buffer.pos == 39
 
 
 def test_errors_of_the_environment_keep_their_names():

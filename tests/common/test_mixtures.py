@@ -7,7 +7,7 @@ import pytest
 import torch as th
 from scipy.stats import norm
 
-from sb3_maxent.common.distributions import SquashedGaussian, log_slope
+from sb3_maxent.common.distributions import SquashedGaussian, log_tanh_derivative
 from sb3_maxent.common.mixtures import SquashedMixture, spread_points
 from sb3_maxent.functional import expectation, score_function_loss
 
@@ -30,7 +30,7 @@ def grid(action_dim, n):
 
 def density(distribution, points):
     """In the space before the squash, shape (points,)"""
-    return th.exp(distribution.log_prob(points)[0] + log_slope(points[0]).sum(dim=1))
+    return th.exp(distribution.log_prob(points)[0] + log_tanh_derivative(points[0]).sum(dim=1))
 
 
 def q_function(samples):
@@ -46,7 +46,8 @@ def test_density_integrates_to_one(action_dim, n):
     # Control: the mean of the logarithms is the logarithm of something else
     parts = [SquashedGaussian(means[:, k], log_stds[:, k]).log_prob(points)[0] for k in range(3)]
     weights = th.softmax(logits, dim=1)[0]
-    geometric = th.exp(sum(w * part for w, part in zip(weights, parts, strict=True)) + log_slope(points[0]).sum(dim=1))
+    log_geometric = sum(w * part for w, part in zip(weights, parts, strict=True))
+    geometric = th.exp(log_geometric + log_tanh_derivative(points[0]).sum(dim=1))
     assert abs((geometric.sum() * volume).item() - 1) > 0.1
 
 
@@ -59,14 +60,14 @@ def even_noise(n, n_components):
 
 def stratified_noise(mixture, n):
     """Quantiles of the normal for each stratum, shape (1, samples, 2)"""
-    counts = (mixture.support(th.zeros(1, n, 2, dtype=th.float64))[1] > 0).sum(dim=2)[0]
+    counts = (mixture.weighted_samples(th.zeros(1, n, 2, dtype=th.float64))[1] > 0).sum(dim=2)[0]
     quantiles = th.cat([th.as_tensor(norm.ppf((np.arange(count) + 0.5) / count)) for count in counts.tolist()])
     return quantiles[None, :, None].expand(-1, -1, 2)
 
 
 def test_strata_are_as_large_as_the_components_weigh():
     logits, means, log_stds = parameters()
-    samples, weights = SquashedMixture(logits, means, log_stds - 20).support(th.randn(1, 1000, 2, dtype=th.float64))
+    samples, weights = SquashedMixture(logits, means, log_stds - 20).weighted_samples(th.randn(1, 1000, 2, dtype=th.float64))
     probabilities = th.softmax(logits, dim=1)
     members = weights > 0
     assert th.equal(members.sum(dim=1), th.ones(1, 1000, dtype=th.int64)) and not samples.requires_grad
@@ -77,7 +78,7 @@ def test_strata_are_as_large_as_the_components_weigh():
 
 def test_a_component_that_weighs_nothing_still_has_two_samples():
     mixture = SquashedMixture(th.tensor([[200.0, 0.0, -200.0]]), th.zeros(1, 3, 1), th.zeros(1, 3, 1))
-    samples, weights = mixture.support(th.randn(1, 16, 2))
+    samples, weights = mixture.weighted_samples(th.randn(1, 16, 2))
     assert (weights > 0).sum(dim=2).tolist() == [[12, 2, 2]]
     loss = score_function_loss(mixture.log_prob(samples), q_function(samples), ALPHA, "loo", weights)
     assert th.isfinite(loss)
@@ -89,7 +90,7 @@ def test_rounding_leaves_no_component_with_one_sample():
     logits = th.tensor([math.log(1 / 15), -18.0, -18.0, 0.0]).repeat(400, 1)
     logits[:, 0] += th.linspace(-3e-7, 3e-7, 400)
     mixture = SquashedMixture(logits, th.zeros(400, 4, 1), th.zeros(400, 4, 1))
-    _, weights = mixture.support(th.randn(400, 16, 2))
+    _, weights = mixture.weighted_samples(th.randn(400, 16, 2))
     assert (weights > 0).sum(dim=2).min() == 2
 
 
@@ -97,7 +98,7 @@ def test_entropy_and_expectation():
     mixture = SquashedMixture(*parameters())
     points, volume = grid(1, 8001)
     mass = density(mixture, points) * volume
-    samples, weights = mixture.support(stratified_noise(mixture, 12_000))
+    samples, weights = mixture.weighted_samples(stratified_noise(mixture, 12_000))
     for function in (lambda u: -mixture.log_prob(u), q_function):
         exact = (mass * function(points)[0]).sum().item()
         assert expectation(function(samples), weights).item() == pytest.approx(exact, abs=1e-3)
@@ -139,7 +140,7 @@ def mean_gradient(loss_of):
     row_weights = th.cartesian_prod(*[th.as_tensor(node_weights / node_weights.sum())] * 4).prod(dim=1, keepdim=True)
     leaves = [part.expand(len(noise), *part.shape[1:]).clone().requires_grad_() for part in parameters(2)]
     mixture = SquashedMixture(*leaves)
-    samples, weights = mixture.support(th.stack([noise, th.zeros_like(noise)], dim=2))
+    samples, weights = mixture.weighted_samples(th.stack([noise, th.zeros_like(noise)], dim=2))
     loss = loss_of(mixture.log_prob(samples), q_function(samples), weights)
     return (per_state_gradient(loss, leaves) * row_weights).sum(dim=0)
 
@@ -178,7 +179,7 @@ def equal_numbers(mixture, noise):
     n_states, n_components = mixture.log_weights.shape
     choice = th.arange(noise.shape[1]) % n_components
     members = (choice == th.arange(n_components).unsqueeze(1)).double()
-    samples = mixture._move(noise[..., :-1], choice.expand(n_states, -1))
+    samples = mixture._scale_and_shift(noise[..., :-1], choice.expand(n_states, -1))
     return samples, mixture.log_weights.detach().exp().unsqueeze(2) * members / members.sum(dim=1, keepdim=True)
 
 
@@ -186,7 +187,7 @@ def test_noise_of_the_gradient():
     """The fewest with numbers in proportion to the weights; with equal numbers it has more than with random components"""
     variances, generator = [], th.Generator().manual_seed(0)
     noise = th.randn(3000, 64, 3, generator=generator, dtype=th.float64)
-    for draw in (SquashedMixture.support, lambda mixture, noise: (mixture.sample(noise), None), equal_numbers):
+    for draw in (SquashedMixture.weighted_samples, lambda mixture, noise: (mixture.sample(noise), None), equal_numbers):
         leaves = [part.expand(3000, *part.shape[1:]).clone().requires_grad_() for part in parameters(4, 2, seed=3)]
         mixture = SquashedMixture(*leaves)
         samples, weights = draw(mixture, noise)
@@ -199,7 +200,7 @@ def test_one_component_is_the_gaussian():
     logits, means, log_stds = parameters(1, 2)
     mixture, gaussian = SquashedMixture(logits, means, log_stds), SquashedGaussian(means[:, 0], log_stds[:, 0])
     noise = th.randn(1, 7, 3, dtype=th.float64)
-    samples, weights = mixture.support(noise)
+    samples, weights = mixture.weighted_samples(noise)
     assert th.equal(samples, gaussian.sample(noise[..., :-1])) and th.equal(samples, mixture.sample(noise))
     assert th.equal(mixture.actions(samples), gaussian.actions(samples)) and th.equal(mixture.mode(), gaussian.mode())
     assert th.allclose(weights, th.full((1, 1, 7), 1 / 7, dtype=th.float64)) and th.allclose(
@@ -213,9 +214,9 @@ def test_one_component_is_the_gaussian():
 def test_samples_that_are_too_few_for_each_component():
     mixture = SquashedMixture(*parameters(3))
     noise = th.randn(1, 8, 2, dtype=th.float64)
-    samples, weights = mixture.support(noise[:, :5])
+    samples, weights = mixture.weighted_samples(noise[:, :5])
     assert weights is None and th.equal(samples, mixture.sample(noise[:, :5]))
-    assert (mixture.support(noise[:, :6])[1] > 0).sum(dim=2).tolist() == [[2, 2, 2]]
+    assert (mixture.weighted_samples(noise[:, :6])[1] > 0).sum(dim=2).tolist() == [[2, 2, 2]]
 
 
 def test_deterministic_actions():

@@ -112,3 +112,15 @@ def test_a_second_call_of_learn_starts_new_returns():
     # The same episodes go on
     model.learn(2, reset_num_timesteps=False)
     assert model.reward_scale.returns == pytest.approx(env.returns) and (model.reward_scale.returns < -17).all()
+
+
+@pytest.mark.parametrize("variant", BOX_VARIANTS)
+def test_updates_see_scaled_rewards(variant, monkeypatch):
+    model, seen = make_model(variant, norm_reward=True).learn(30), []
+    update = model._update
+    monkeypatch.setattr(model, "_update", lambda data, *args: (seen.append(data.rewards), update(data, *args))[1])
+    np.random.seed(0)
+    model.train(1, 16)
+    np.random.seed(0)
+    rewards = model.replay_buffer.sample(16).rewards
+    assert model.reward_scale.value > 2 and th.allclose(seen[0] * model.reward_scale.value, rewards)

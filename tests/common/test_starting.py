@@ -76,7 +76,7 @@ def test_the_target_actor_follows_the_actor():
     assert differing(model.actor_target.state_dict(), model.actor.state_dict()) == set()
 
 
-def test_images_and_compilation():
+def test_images():
     arguments = {"policy": "CnnPolicy", "policy_kwargs": {"features_extractor_kwargs": {"features_dim": 8}}}
     source = make_model("DSPG", RandomEnv(IMAGE, ACTIONS["box"]), **arguments).learn(30)
     model = make_model("DSPG", RandomEnv(IMAGE, ACTIONS["box"]), seed=1, **arguments).start_from(source)

@@ -269,3 +269,9 @@ def test_sb3s_names():
     assert learned.log_ent_coef.shape == (1,) and isinstance(learned.ent_coef_optimizer, th.optim.Adam)
     assert fixed.log_ent_coef is None and fixed.ent_coef_optimizer is None
     assert fixed.ent_coef_tensor.item() == pytest.approx(0.2)
+
+
+def test_a_policy_knows_an_assigned_value_at_once():
+    model = make_model("Discrete SoftQLearning", ent_coef=1e-4)
+    model.ent_coef_tensor = 4.0
+    assert model.policy.ent_coef.item() == 4.0

@@ -2,7 +2,7 @@ import pytest
 import torch as th
 from torch import nn
 
-from sb3_maxent.common.updates import TargetUpdate, clip, gradient_step, gradients_of, trained
+from sb3_maxent.common.updates import TargetUpdate, clip, gradient_step, gradients_of, trainable
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.25, 1.0])
@@ -41,7 +41,7 @@ def test_statistics_are_averaged():
 def test_gradients_of_used_unused_and_frozen_parameters():
     used, unused, frozen = (nn.Parameter(th.randn(2, 3)) for _ in range(3))
     frozen.requires_grad_(False)
-    parameters = trained(th.optim.SGD([frozen, used, unused], lr=1.0))
+    parameters = trainable(th.optim.SGD([frozen, used, unused], lr=1.0))
     assert [id(parameter) for parameter in parameters] == [id(used), id(unused)]
     gradients = gradients_of((used.square() * frozen).sum(), parameters)
     assert th.allclose(gradients[0], 2 * used * frozen) and gradients[1] is None

@@ -147,3 +147,10 @@ def test_networks_that_are_not_finite_choose_no_action():
         for deterministic in (False, True):
             with pytest.raises(NonFiniteError, match="action is not finite"):
                 model.predict(np.ones(1, np.float32), deterministic=deterministic)
+
+
+@pytest.mark.parametrize(("std_head", "widest"), [("log_std", 2.0), ("sigmoid", np.log(1.0001))])
+def test_heads_of_the_standard_deviation(std_head, widest):
+    model = DSPG("MlpPolicy", FlattenAction(HybridBandit("Dict")), policy_kwargs={"net_arch": [8], "std_head": std_head})
+    model.actor.log_std.bias.data.fill_(100.0)
+    assert model.actor.action_distribution(th.rand(2, 1)).log_stds.max().item() == pytest.approx(widest, abs=1e-6)

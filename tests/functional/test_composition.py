@@ -41,6 +41,8 @@ def test_by_hand():
     exact = -math.log(math.sqrt(0.5 * 0.2) + math.sqrt(0.5 * 0.8))
     log_proposal = th.full((1, 2), -math.log(2))
     assert policy_conflict(disagreeing, log_proposal, ent_coefs, th.tensor([0.5, 0.5])).item() == pytest.approx(exact)
+    exact = -math.log(0.5**0.25 * 0.2**0.75 + 0.5**0.25 * 0.8**0.75)
+    assert policy_conflict(disagreeing, log_proposal, ent_coefs, weights).item() == pytest.approx(exact, rel=1e-5)
     with pytest.raises(ValueError, match=r"mode='xor' is not one of \('and', 'or'\)"):
         composed_q_values(q_values, ent_coefs, weights, "xor")
     with pytest.raises(ValueError, match="Expected parts = 2"):

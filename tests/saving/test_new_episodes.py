@@ -111,6 +111,42 @@ def test_training_that_another_callback_ends(tmp_path, buffer, make_stop):
         assert_possible(each.replay_buffer)
 
 
+class Interrupt(StopAt):
+    def _on_step(self):
+        if not super()._on_step():
+            raise KeyboardInterrupt
+        return True
+
+
+@pytest.mark.parametrize("way", ["learn again", "another environment", "a callback stops", "an interrupt"])
+@pytest.mark.parametrize("buffer", BUFFERS)
+def test_episodes_that_are_left(buffer, way):
+    """SB3 marks them only where it resets the environments and next observations are not stored separately"""
+    model = make_model(buffer)
+    if way == "an interrupt":
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(1000, Interrupt(70))
+    else:
+        model.learn(1000, StopAt(70)) if way == "a callback stops" else model.learn(66)
+    if way == "another environment":
+        model.set_env(make_counter(buffer))
+    model.learn(60, reset_num_timesteps=way == "learn again")
+    assert_possible(model.replay_buffer)
+
+
+def test_an_update_that_is_interrupted_leaves_the_episode_as_it_is(monkeypatch):
+    model = make_model("plain").learn(30)
+    monkeypatch.setattr(model, "_update", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(30, reset_num_timesteps=False)
+    last = model.replay_buffer.pos - 1
+    assert model._last_obs is not None and not model.replay_buffer.timeouts[last].any()
+
+
+def interrupt(*args):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.filterwarnings("ignore:these parts of the environment cannot be saved")
 @pytest.mark.parametrize("buffer", BUFFERS)
 def test_an_environment_that_cannot_be_saved(tmp_path, buffer):

@@ -241,3 +241,8 @@ def test_exported(variant, tmp_path):
 def test_refuses_what_does_not_fit(models, arguments, message):
     with pytest.raises(ValueError, match=message):
         compose(models, **arguments)
+
+
+def test_the_temperature_is_the_weighted_mean():
+    models = [quadratic_model(3.0, 0.4, alpha=0.3), quadratic_model(27.0, -0.6, alpha=0.9)]
+    assert compose(models, weights=[3, 1]).temperature.value.item() == pytest.approx(0.45)

@@ -10,12 +10,13 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_maxent import SoftQLearning
-from sb3_maxent.functional import mixed_space_score, pre_tanh_score, stein_variational_gradient
+from sb3_maxent.functional import mixed_space_score, mixture_proposal, pre_tanh_score, stein_variational_gradient
 from sb3_maxent.softqlearning.policies import SoftQLearningPolicy
 from sb3_maxent.softqlearning.softmax_actor import SoftmaxActor
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
 from tests.gradients import descend, moved, next_value
+from tests.models import make_model
 
 TINY = {"n_particles": 4, "n_value_samples": 4, "buffer_size": 1000, "learning_starts": 10, "batch_size": 16, "seed": 0}
 SMALL = {**TINY, "policy_kwargs": {"net_arch": [16, 16]}}
@@ -248,3 +249,31 @@ def test_discrete_spaces_start_at_zero():
         SoftQLearning("MlpPolicy", "CartPole-v1", policy_kwargs={"share_features_extractor": True})
     with pytest.raises(ValueError, match=r"action_noise=.* has no meaning for Discrete actions"):
         SoftQLearning("MlpPolicy", "CartPole-v1", action_noise=NormalActionNoise(np.zeros(1), np.ones(1)))
+
+
+def test_the_smallest_critic_has_the_soft_value():
+    model, observations, alpha = make_model("Discrete SoftQLearning"), th.randn(6, 4), 0.3
+    actions = [th.full((6, 1), action) for action in range(2)]
+    q_values = th.stack([th.cat(model.critic_target(observations, action), dim=1) for action in actions])  # (2, 6, 2)
+    expected = alpha * th.logsumexp(q_values.amin(dim=2) / alpha, dim=0)
+    assert th.allclose(next_value(model, observations, None, th.tensor(alpha))[:, 0], expected)
+    # The control: their mean
+    assert not th.allclose(alpha * th.logsumexp(q_values.mean(dim=2) / alpha, dim=0), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("proposal", ["uniform", "mixture"])
+def test_value_proposal(proposal):
+    model, observations = make_model("SoftQLearning", value_proposal=proposal), th.randn(4, 3)
+    noise = model._draw_noise(4).next_actions
+    samples = model._next_samples(observations, noise)
+    if proposal == "uniform":
+        expected = 2 * noise.proposal[..., 1:] - 1, th.full((4, 4), -np.log(2.0))
+    else:
+        expected = mixture_proposal(th.tanh(model.actor.pre_tanh(observations, noise.centres)), noise.proposal)
+    assert th.allclose(samples.actions, expected[0]) and th.allclose(samples.log_prob, expected[1].to(th.float32))
+
+
+@pytest.mark.parametrize(("noise_layer", "width"), [(0, 8), (-1, 16)])
+def test_noise_enters_at_its_layer(noise_layer, width):
+    model = make_model("SoftQLearning", policy_kwargs={"net_arch": [8, 16], "noise_layer": noise_layer})
+    assert model.actor.noise_network.out_features == width
