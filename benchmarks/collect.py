@@ -23,6 +23,8 @@ import yaml
 
 from benchmarks.recorder import CHECKPOINTS, EVALUATIONS
 
+# In the log folder of a run: commit and command of each start
+STARTS = "starts"
 PACKAGES = ("sb3-maxent", "stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "numpy", "gymnasium", "mujoco")
 
 
@@ -67,6 +69,17 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
+def commits_and_command(folder: Path) -> tuple[str, str]:
+    """
+    Name the commits of a run, and the command of its first start.
+
+    :param folder: Its log folder
+    :return: Commits of all starts, and the command as a shell reads it
+    """
+    starts = [line.split(" ", 1) for line in (folder / STARTS).read_text().splitlines()]
+    return ", ".join(dict.fromkeys(commit for commit, _ in starts)), starts[0][1]
+
+
 def result_of(folder: Path) -> dict[str, Any]:
     """
     Read the logs of a run.
@@ -77,21 +90,25 @@ def result_of(folder: Path) -> dict[str, Any]:
     """
     # One folder for each start of the run
     starts = sorted(folder.glob("*/*/*/args.yml"), key=lambda path: path.stat().st_mtime)
-    arguments, last = yaml.unsafe_load(starts[-1].read_text()), starts[-1].parent
+    arguments = yaml.unsafe_load(starts[-1].read_text())
+    # A run that goes on keeps the hyperparameters of its first start
+    first = starts[0].parent
+    commits, command = commits_and_command(folder)
     with (folder / EVALUATIONS).open(newline="") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     steps, every = arguments["n_timesteps"], arguments["eval_freq"]
-    if not rows or rows[-1]["timesteps"] < steps // every * every:
+    # With several environments RL Zoo evaluates a little more often
+    if len(rows) < max(1, steps // every):
         raise ValueError(f"{folder} is not finished: {len(rows)} of {steps // every} evaluations")
     return {
         "algo": arguments["algo"],
         "env": arguments["env"],
         "seed": arguments["seed"],
         "steps": steps,
-        "command": (last / "command.txt").read_text(),
+        "command": command,
         "starts": len(starts),
-        "hyperparameters": dict(yaml.unsafe_load((last / "config.yml").read_text())),
-        "commit": commit(),
+        "hyperparameters": dict(yaml.unsafe_load((first / "config.yml").read_text())),
+        "commit": commits,
         "processor": processor(),
         "versions": versions(),
         "wall_clock": rows[-1]["wall_clock"],

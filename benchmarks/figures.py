@@ -10,7 +10,7 @@ import scipy.stats
 import seaborn as sns
 from rliable import library, plot_utils
 
-from benchmarks.scores import REPS, Experiment, Result, equal_time, estimate, final, normalized, read_published
+from benchmarks.scores import REPS, Experiment, Result, common_end, estimate, final, normalized, one_clock, read_published
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -48,7 +48,8 @@ def curves(experiment: Experiment, column: str, file: Path) -> bool:
     colors = dict(zip(experiment.names, sns.color_palette("colorblind", len(experiment.names)), strict=True))
     envs, unit = experiment.envs, 1.0
     if column == "time":
-        envs, unit = [env for env in envs if equal_time([run for run in experiment.results if run["env"] == env])], 60.0
+        comparable = {env: one_clock([run for run in experiment.results if run["env"] == env]) for env in envs}
+        envs, unit = [env for env in envs if common_end(comparable[env], "time")], 60.0
     if not envs:
         return False
     rows, columns = -(-len(envs) // COLUMNS), min(COLUMNS, len(envs))
@@ -57,7 +58,8 @@ def curves(experiment: Experiment, column: str, file: Path) -> bool:
         axis.remove()
     for env, axis in zip(envs, axes.flat, strict=False):
         for name in experiment.names:
-            if runs := experiment.runs(name, env):
+            runs = experiment.runs(name, env)
+            if runs and (unit == 1.0 or runs[0] in comparable[env]):
                 start = max(run["evaluations"][column][0] for run in runs)
                 stop = min(run["evaluations"][column][-1] for run in runs)
                 grid = np.linspace(start, stop, len(runs[0]["evaluations"][column]))

@@ -33,7 +33,7 @@ An agent of {title} (sb3-maxent, a plugin of Stable-Baselines3) that was trained
 Mean return of {n_episodes} new episodes with deterministic actions: **{mean:.0f}**, standard deviation {std:.0f}.
 
 ```bash
-pip install "sb3-maxent[zoo]"  # and the extra of Gymnasium that the task needs
+pip install "sb3-maxent[zoo]"  # from a clone of its repository: ".[zoo]"; and the extra of Gymnasium that the task needs
 python -m rl_zoo3.enjoy --algo {algo} --env {env} -f trained_agents
 ```
 
@@ -51,7 +51,7 @@ model = {title}.load("trained_agents/{algo}/{env}_1/{env}.zip")
 {command}
 ```
 
-The agent is the one of the best evaluation of the run, not the last one, and the run has one seed:
+The agent is the one of the best evaluation of the run, after {agent_steps} steps, and the run has one seed:
 [the benchmarks](../../../benchmarks/README.md) have what others reach. If it is trained further, its optimizers start anew,
 and the replay buffer is empty.
 
@@ -65,11 +65,14 @@ What is not named is the default of the class. Versions: {versions}.
 
 def lightened(model: BaseAlgorithm) -> BaseAlgorithm:
     """
-    Forget the moments of all optimizers.
+    Forget the moments of all optimizers, and the schedule of RL Zoo, without which the file could not be read.
 
     :param model: The model
     :return: The same model
     """
+    if type(model.learning_rate).__module__.startswith("rl_zoo3."):
+        model.learning_rate = f"lin_{model.learning_rate(1.0)}"  # type: ignore[assignment,operator]
+        model._setup_lr_schedule()
     parameters: Any = model.get_parameters()
     for name, state in parameters.items():
         if name.endswith("optimizer"):
@@ -78,11 +81,12 @@ def lightened(model: BaseAlgorithm) -> BaseAlgorithm:
     return model
 
 
-def model_card(result: dict[str, Any], title: str, returns: list[float]) -> str:
+def model_card(result: dict[str, Any], agent_steps: int, title: str, returns: list[float]) -> str:
     """
     Describe an agent.
 
     :param result: Result of its run
+    :param agent_steps: Steps of the run after which the agent was saved
     :param title: Name of its class
     :param returns: Returns of new episodes
     :return: Markdown, with the fields that the Hugging Face Hub reads at its beginning
@@ -102,6 +106,7 @@ def model_card(result: dict[str, Any], title: str, returns: list[float]) -> str:
     text = CARD.format(
         **{key: result[key] for key in ("algo", "env", "steps", "seed", "processor", "command")},
         title=title,
+        agent_steps=agent_steps,
         n_episodes=len(returns),
         mean=mean,
         std=std,
@@ -128,12 +133,13 @@ def publish(run: Path, result_file: Path, target: Path) -> Path:
     source = max(run.glob("*/*/best_model.zip"), key=lambda path: path.stat().st_mtime).parent
     if changed := [name for name in ("normalize", "env_wrapper", "frame_stack") if result["hyperparameters"].get(name)]:
         raise ValueError(f"{result_file} has {changed}: only agents of the environment as it is can be evaluated")
-    evaluated = np.load(source / "evaluations.npz")["results"].mean(axis=1)
-    recorded = result["evaluations"]["mean_return"][-len(evaluated) :]
-    if not np.allclose(evaluated, recorded, atol=0.1):
-        raise ValueError(
-            f"{source} is not the run of {result_file}: its last evaluation is {evaluated[-1]:.1f}, not {recorded[-1]}"
-        )
+    saved = np.load(source / "evaluations.npz")
+    recorded = dict(zip(result["evaluations"]["timesteps"], result["evaluations"]["mean_return"], strict=True))
+    for steps, mean in zip(saved["timesteps"].tolist(), saved["results"].mean(axis=1), strict=True):
+        if abs(mean - recorded.get(steps, np.inf)) > 0.1:
+            raise ValueError(
+                f"{source} is not the run of {result_file}: after {steps} steps it has {mean:.1f}, not {recorded.get(steps)}"
+            )
     model = lightened(ALGORITHMS[algo].load(source / "best_model.zip", device="cpu"))
     folder = target / algo / f"{env_id}_1"
     shutil.copytree(source / env_id, folder / env_id, dirs_exist_ok=True)
@@ -142,7 +148,8 @@ def publish(run: Path, result_file: Path, target: Path) -> Path:
     # RL Zoo's own function would do, but to import it changes all environments of the process
     env = make_vec_env(env_id, seed=1000)
     returns, _ = evaluate_policy(model, env, N_EPISODES, deterministic=True, return_episode_rewards=True)
-    (folder / "README.md").write_text(model_card(result, type(model).__name__, returns))  # type: ignore[arg-type]
+    card = model_card(result, model.num_timesteps, type(model).__name__, returns)  # type: ignore[arg-type]
+    (folder / "README.md").write_text(card)
     return folder
 
 

@@ -17,17 +17,19 @@ import numpy as np
 
 from benchmarks import figures
 from benchmarks.scores import (
+    MEASURED,
     Experiment,
     Result,
     after,
     average,
     best,
-    equal_time,
+    common_end,
     estimate,
     final,
     improvement,
     iqm,
     normalized,
+    one_clock,
     read_published,
     read_results,
 )
@@ -43,9 +45,11 @@ the commit, the versions and the processor of its run.
 - final: interquartile mean (IQM) over seeds of the last evaluation. Max of mean: largest mean over seeds of any evaluation.
   Mean of max: mean over seeds of each one's largest. Average: mean of all evaluations. **Compare like with like.**
 - Probability of improvement: how often a run of one algorithm ends above a run of another, averaged over tasks; 0.5 is a tie.
+  With fewer than five seeds of each it has no interval.
+- Equal steps and equal time: the last evaluation until the shortest of the runs has ended. Times are those of one processor.
 - Time: that of a training step, measured for all algorithms in turn (`results/step_time.csv`), times the number of steps
-  after the random ones, so without evaluations and compilation. Where it was not measured: the processor time of the runs.
-  Equal time: the last evaluation until the shortest of the runs has ended, on one processor.
+  after the random ones, so without evaluations and compilation. A star: the processor time of the runs, beside others, where
+  steps were not measured.
 - Curves: IQM over seeds, bootstrap intervals; stars: published returns at that step, from other code (last section)."""
 
 
@@ -118,10 +122,11 @@ def returns_table(experiment: Experiment) -> str:
     ]
     rows = []
     for env in experiment.envs:
-        limit = equal_time([run for run in experiment.results if run["env"] == env])
+        comparable = one_clock([run for run in experiment.results if run["env"] == env])
+        limit = common_end(comparable, "time")
         for name in experiment.names:
             if runs := experiment.runs(name, env):
-                rows.append(_returns(experiment, env, name, runs, limit))
+                rows.append(_returns(experiment, env, name, runs, limit if runs[0] in comparable else None))
     return table(header, rows)
 
 
@@ -132,10 +137,12 @@ def _returns(experiment: Experiment, env: str, name: str, runs: Sequence[Result]
         scores = experiment.scores(name, [env], score)
         return number(*estimate(scores, iqm), n_seeds, digits)
 
-    of_mean = np.max(np.mean([run["evaluations"]["mean_return"] for run in runs], axis=0))
+    n_common = min(len(run["evaluations"]["mean_return"]) for run in runs)
+    of_mean = np.max(np.mean([run["evaluations"]["mean_return"][:n_common] for run in runs], axis=0))
     of_max = np.mean([best(run) for run in runs])
     times = [run["evaluations"]["time"][-1] for run in runs]
-    minutes = "not recorded" if None in times else f"{np.mean(times) / 60:.0f} min"
+    star = "" if runs[0]["clock"].startswith(MEASURED) else "\\*"
+    minutes = "not recorded" if None in times else f"{np.mean(times) / 60:.0f} min{star}"
     at_time = interval(after(limit)) if limit else ""
     largest = [f"{of_mean:.{digits}f}", f"{of_max:.{digits}f}"]
     return [env, name, n_seeds, f"{runs[0]['steps']:,}", interval(final), *largest, interval(average), at_time, minutes]
@@ -161,13 +168,23 @@ def improvement_table(experiment: Experiment) -> str:
 
 def _improvements(experiment: Experiment, x: str, y: str, envs: Sequence[str]) -> list[object]:
     counts = [min(len(experiment.runs(name, env)) for env in envs) for name in (x, y)]
-    limits = {env: equal_time([*experiment.runs(x, env), *experiment.runs(y, env)]) for env in envs}
-    at_steps = number(*improvement(experiment, x, y, envs, final), min(counts), 2)
-    at_time = ""
-    if None not in limits.values():
-        estimated = improvement(experiment, x, y, envs, lambda run: after(limits[run["env"]] or 0.0)(run))
-        at_time = number(*estimated, min(counts), 2)
-    return [f"{counts[0]}, {counts[1]}", at_steps, at_time]
+    runs = {env: [*experiment.runs(x, env), *experiment.runs(y, env)] for env in envs}
+    # Two or three seeds say nothing about the spread of a probability
+    n_seeds = min(counts) if min(counts) >= 5 else 1
+    cells = []
+    for column in ("timesteps", "time"):
+        limits = {env: common_end(each, column) for env, each in runs.items()}
+        clocks = {run["clock"] for each in runs.values() for run in each} if column == "time" else set()
+        if None in limits.values() or len(clocks) > 1:
+            cells.append("")
+            continue
+        score = _until({env: limit or 0.0 for env, limit in limits.items()}, column)
+        cells.append(number(*improvement(experiment, x, y, envs, score), n_seeds, 2))
+    return [f"{counts[0]}, {counts[1]}", *cells]
+
+
+def _until(limits: dict[str, float], column: str) -> Callable[[Result], float]:
+    return lambda run: after(limits[run["env"]], column)(run)
 
 
 def aggregate_table(experiment: Experiment, envs: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ given again, goes on from the last one. On-policy algorithms have none: they sta
 ``FOLDER/evaluations.csv``.
 """
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from benchmarks.collect import STARTS, commit
 from benchmarks.recorder import CHECKPOINTS, EVALUATIONS, Recorder
 from sb3_maxent.saving.checkpoints import ExactCheckpointCallback, latest_checkpoint, load_checkpoint
 
@@ -51,6 +54,8 @@ def setup_experiment(manager: ExperimentManager) -> tuple[BaseAlgorithm, dict[st
     :return: Model and hyperparameters, ``None`` when hyperparameters are searched
     """
     results = original_setup_experiment(manager)
+    with (Path(manager.log_folder) / STARTS).open("a") as file:
+        file.write(f"{commit()} {shlex.join(sys.orig_argv)}\n")
     checkpoints = Path(manager.log_folder) / CHECKPOINTS
     if results is None or latest_checkpoint(checkpoints) is None:
         return results

@@ -16,6 +16,8 @@ from benchmarks.matrix import read_matrix
 PUBLISHED = Path(__file__).parent / "published.yml"
 # In the folder of results
 STEP_TIME = "step_time.csv"
+# Where the time of a step was measured, the name of the clock begins with this
+MEASURED = "measured step"
 # Algorithms of this package: the report asks whether they improve on the others
 OURS = ("dspg", "softqlearning")
 REPS = 2000
@@ -88,12 +90,12 @@ def read_results(folder: str | Path) -> dict[str, Experiment]:
     :return: Experiments by name, those of the matrix first, also without results
     """
     results = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*/*.json"))]
-    step_times: dict[tuple[str, str], dict[str, str]] = {}
+    step_times: dict[tuple[str, ...], dict[str, str]] = {}
     if (file := Path(folder) / STEP_TIME).is_file():
         with file.open(newline="") as lines:
-            step_times = {(row["name"], row["env"]): row for row in csv.DictReader(lines)}
+            step_times = {(row["experiment"], row["name"], row["env"]): row for row in csv.DictReader(lines)}
     for result in results:
-        add_times(result, step_times.get((result["name"], result["env"])))
+        add_times(result, step_times.get((result["experiment"], result["name"], result["env"])))
     planned = [run.experiment for run in read_matrix()]
     names = dict.fromkeys([*planned, *sorted(result["experiment"] for result in results)])
     return {name: Experiment(name, [result for result in results if result["experiment"] == name]) for name in names}
@@ -111,7 +113,7 @@ def add_times(result: Result, step_time: dict[str, str] | None) -> None:
     if step_time and hyperparameters is not None:
         n_updates = np.maximum(np.array(evaluations["timesteps"]) - hyperparameters.get("learning_starts", 100), 0)
         evaluations["time"] = (n_updates * float(step_time["ms"]) / 1000).tolist()
-        result["clock"] = f"measured step, {step_time['processor']}"
+        result["clock"] = f"{MEASURED}, {step_time['processor']}"
 
 
 def read_published() -> dict[str, Any]:
@@ -165,33 +167,49 @@ def average(result: Result) -> float:
     return float(np.mean(result["evaluations"]["mean_return"]))
 
 
-def after(seconds: float) -> Callable[[Result], float]:
+def after(limit: float, column: str = "time") -> Callable[[Result], float]:
     """
-    Return after some time.
+    Return after some time, or some steps.
 
-    :param seconds: Time
+    :param limit: Time in seconds, or number of steps
+    :param column: ``"time"`` or ``"timesteps"``
     :return: Score of a result: the mean return of its last evaluation until then, of which there must be one
     """
 
     def score(result: Result) -> float:
         evaluations = result["evaluations"]
-        return evaluations["mean_return"][np.searchsorted(evaluations["time"], seconds, side="right") - 1]
+        return evaluations["mean_return"][np.searchsorted(evaluations[column], limit, side="right") - 1]
 
     return score
 
 
-def equal_time(results: Sequence[Result]) -> float | None:
+def common_end(results: Sequence[Result], column: str) -> float | None:
     """
-    Time that all runs took at least.
+    Time, or number of steps, that all runs have at least.
 
     :param results: Results
-    :return: Time in seconds, ``None`` if it is not known of all, was measured in different ways or on different processors, or
-        one of them was not evaluated until then
+    :param column: ``"time"`` or ``"timesteps"``
+    :return: Time in seconds or steps, ``None`` if it is not known of all, if times were measured in different ways or on
+        different processors, or if one of them was not evaluated until then
     """
-    times = [result["evaluations"]["time"][-1] for result in results]
-    if not times or None in times or len({result["clock"] for result in results}) > 1:
+    ends = [result["evaluations"][column][-1] for result in results]
+    if not ends or None in ends or (column == "time" and len({result["clock"] for result in results}) > 1):
         return None
-    return None if any(result["evaluations"]["time"][0] > min(times) for result in results) else min(times)
+    return None if any(result["evaluations"][column][0] > min(ends) for result in results) else min(ends)
+
+
+def one_clock(results: Sequence[Result]) -> list[Result]:
+    """
+    Choose results whose times can be compared.
+
+    :param results: Results of one task
+    :return: Those of the clock that most of the algorithms have, none if there is one algorithm
+    """
+    names: dict[str, set[str]] = {}
+    for result in results:
+        names.setdefault(result["clock"], set()).add(result["name"])
+    clock = max(names, key=lambda key: len(names[key]), default="")
+    return [result for result in results if result["clock"] == clock and len(names[clock]) > 1]
 
 
 def iqm(scores: np.ndarray) -> np.ndarray:

@@ -66,13 +66,14 @@ def main() -> None:
     th.set_num_threads(1)
     runs = [run for run in read_matrix(names=arguments.names, experiments=[arguments.experiment]) if run.seed == 1]
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["name", "env", "ms", "ratio", "processor"])
+    writer.writerow(["experiment", "name", "env", "ms", "ratio", "processor"])
     for env in arguments.envs or dict.fromkeys(run.env for run in runs):
         of_env = sorted((run for run in runs if run.env == env), key=lambda run: arguments.names.index(run.name))
         with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
             timed = interleaved({run.name: steps_of(run, folder) for run in of_env}, arguments.rounds, of_env[0].name)
         writer.writerows(
-            [name, env, round(1000 * time, 2), round(ratio, 3), processor()] for name, (time, ratio) in timed.items()
+            [arguments.experiment, name, env, round(1000 * time, 2), round(ratio, 3), processor()]
+            for name, (time, ratio) in timed.items()
         )
         sys.stdout.flush()
 

@@ -15,7 +15,6 @@ SCRIPTS = (
     "train",
     "enjoy",
     "record_video",
-    "record_training",
     "benchmark",
     "load_from_hub",
     "push_to_hub",

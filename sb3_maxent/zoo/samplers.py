@@ -23,7 +23,12 @@ def convert_dspg_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     :param sampled_params: ``trial.params`` of a trial of ``sample_dspg_params``
     :return: Arguments of DSPG
     """
-    return _convert_temperature(_convert_shared_params(sampled_params))
+    hyperparams = _convert_temperature(_convert_shared_params(sampled_params))
+    hyperparams["gradient_steps"] *= hyperparams.pop("updates_per_step", 1)
+    if hyperparams["policy_kwargs"]["action_layer"] == 0:
+        # Each sample costs a whole network there
+        hyperparams["n_action_samples"] = min(hyperparams["n_action_samples"], 16)
+    return hyperparams
 
 
 def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +37,10 @@ def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, addit
 
     What is returned is ``convert_dspg_params(trial.params)``, so that ``--trial-id`` trains with what the trial used.
     For that the target entropy of ``Box`` actions is sampled in nats and not per action dimension, which ``trial.params`` does
-    not have. For discrete actions (0 dimensions), of which RL Zoo does not tell the number, it is a multiple of the default.
+    not have. For discrete actions (0 dimensions), of which RL Zoo does not tell the number, it is a multiple of ``"auto"``.
+
+    Every trial samples everything, also what its other values leave without effect: the sampler of RL Zoo models parameters
+    together only if all trials have them in the same range.
 
     :param trial: The trial
     :param n_actions: Number of action dimensions, 0 for discrete actions
@@ -40,14 +48,16 @@ def sample_dspg_params(trial: "optuna.Trial", n_actions: int, n_envs: int, addit
     :param additional_args: Whether HER is used, and the arguments of its buffer
     :return: Arguments of DSPG
     """
-    # From 2**2=4 to 2**7=128; at the first layer each sample costs a whole network, so to 2**4=16
-    trial.suggest_int("n_action_samples_pow", 2, 7 if trial.suggest_categorical("action_layer", [0, -1]) else 4)
+    trial.suggest_categorical("action_layer", [0, -1])
+    # From 2**2=4 to 2**7=128
+    trial.suggest_int("n_action_samples_pow", 2, 7)
+    trial.suggest_int("updates_per_step", 1, 2)
     trial.suggest_categorical("norm_reward", [True, False])
     trial.suggest_float("max_grad_norm", 0.1, 10, log=True)
-    if not trial.suggest_categorical("learn_ent_coef", [True, False]):
-        # The small ones for scaled rewards
-        trial.suggest_float("ent_coef", 0.0001, 1, log=True)
-    elif n_actions > 0:
+    trial.suggest_categorical("learn_ent_coef", [True, False])
+    # The small ones for scaled rewards
+    trial.suggest_float("ent_coef", 0.0001, 1, log=True)
+    if n_actions > 0:
         # SAC's default is -n_actions
         trial.suggest_float("target_entropy", -2.0 * n_actions, 0.0)
     else:
@@ -82,12 +92,12 @@ def sample_softqlearning_params(
     :param additional_args: Whether HER is used, and the arguments of its buffer
     :return: Arguments of SoftQLearning
     """
-    if n_actions == 0 and trial.suggest_categorical("learn_ent_coef", [True, False]):
+    # The inverse of a reward scale: published ones reach from 0.1 to 300
+    trial.suggest_float("ent_coef", 0.001, 10, log=True)
+    if n_actions == 0:
+        trial.suggest_categorical("learn_ent_coef", [True, False])
         _sample_target_entropy_scale(trial)
     else:
-        # The inverse of a reward scale: published ones reach from 0.1 to 300
-        trial.suggest_float("ent_coef", 0.001, 10, log=True)
-    if n_actions > 0:
         # From 2**3=8 to 2**6=64
         trial.suggest_int("n_particles_pow", 3, 6)
         trial.suggest_int("n_value_samples_pow", 3, 6)
@@ -100,25 +110,28 @@ def sample_softqlearning_params(
 
 def _sample_target_entropy_scale(trial: "optuna.Trial") -> None:
     """
-    Sample the target entropy of discrete actions, as a multiple of the default.
+    Sample the target entropy of discrete actions, as a multiple of ``"auto"``.
 
     :param trial: The trial
     """
-    # Those of 1 % to 16 % random actions, of four
-    trial.suggest_float("target_entropy_scale", 0.25, 2.5, log=True)
+    # Those of 1 % to 44 % random actions, of four
+    trial.suggest_float("target_entropy_scale", 0.25, 5, log=True)
 
 
 def _convert_temperature(hyperparams: dict[str, Any]) -> dict[str, Any]:
     """
-    Turn whether the temperature is learned, and the multiple of the default target entropy, into arguments.
+    Turn whether the temperature is learned, and the multiple of ``"auto"``, into arguments. Drop what has no effect.
 
     :param hyperparams: Hyperparams, with these among them
     :return: Arguments of the algorithm
     """
+    scale = hyperparams.pop("target_entropy_scale", None)
+    if scale is not None:
+        hyperparams["target_entropy"] = f"auto_{scale}"
     if hyperparams.pop("learn_ent_coef", False):
         hyperparams["ent_coef"] = "auto"
-    if "target_entropy_scale" in hyperparams:
-        hyperparams["target_entropy"] = f"auto_{hyperparams.pop('target_entropy_scale')}"
+    else:
+        hyperparams.pop("target_entropy", None)
     return hyperparams
 
 
@@ -157,6 +170,8 @@ def _convert_shared_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     hyperparams = convert_offpolicy_params(sampled_params)
     for name in [name for name in hyperparams if name.startswith("n_") and name.endswith("_pow")]:
         hyperparams[name.removesuffix("_pow")] = 2 ** hyperparams.pop(name)
+    # ``tau`` is for an update of the target networks after each update
+    hyperparams["target_update_interval"] = 1
     # RL Zoo replaces the policy_kwargs of the hyperparameter file by these
     for name in ("action_layer", "batch_norm"):
         hyperparams["policy_kwargs"][name] = hyperparams.pop(name)

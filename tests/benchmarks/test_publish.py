@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ RESULT = {
     "processor": "AMD EPYC",
     "versions": {"torch": "2.13.0"},
     "wall_clock": 120.0,
-    "evaluations": {"mean_return": [-1000.0]},
+    "evaluations": {"timesteps": [20, 40, 60], "mean_return": [-1200.0, -1000.0, -1100.0]},
 }
 
 
@@ -54,6 +56,28 @@ def test_a_lightened_model_has_no_moments():
     model.learn(20, reset_num_timesteps=False)
 
 
+def test_a_file_without_the_schedule_of_rl_zoo(tmp_path):
+    """Which cannot be imported where RL Zoo is not installed"""
+    code = """
+        import sys
+        from rl_zoo3.utils import linear_schedule
+        from sb3_maxent import DSPG
+        from benchmarks.publish import lightened
+        model = DSPG("MlpPolicy", "Pendulum-v1", learning_rate=linear_schedule(0.002), buffer_size=1)
+        lightened(model).save(sys.argv[1])
+    """
+    path = tmp_path / "model.zip"
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), path], check=True)
+    model = DSPG.load(path)
+    assert model.learning_rate == "lin_0.002" and model.lr_schedule(0.5) == 0.001
+    assert b"rl_zoo3" not in zipfile.ZipFile(path).read("data")
+
+
+@pytest.mark.parametrize("file", sorted(AGENTS.glob("*/*/*.zip")), ids=lambda file: file.stem)
+def test_agents_need_no_rl_zoo(file):
+    assert b"rl_zoo3" not in zipfile.ZipFile(file).read("data")
+
+
 def test_publish(tmp_path):
     model = DSPG("MlpPolicy", "Pendulum-v1", learning_starts=10, seed=0, policy_kwargs={"net_arch": [8, 8]}).learn(40)
     run = tmp_path / "run" / "dspg" / "Pendulum-v1_1"
@@ -76,12 +100,13 @@ def test_publish(tmp_path):
     )
     fields, text = read_card(folder / "README.md")
     assert fields["tags"][0] == "Pendulum-v1" and -2000 < reported(fields)[0] < 0
-    result.write_text(json.dumps({**RESULT, "evaluations": {"mean_return": [-500.0]}}))
-    with pytest.raises(ValueError, match=r"is not the run of .*: its last evaluation is -1000\.0, not -500\.0"):
+    result.write_text(json.dumps({**RESULT, "evaluations": {"timesteps": [20, 40], "mean_return": [-1000.0, -500.0]}}))
+    with pytest.raises(ValueError, match=r"is not the run of .*: after 40 steps it has -1000\.0, not -500\.0"):
         publish(tmp_path / "run", result, tmp_path / "agents")
     result.write_text(json.dumps({**RESULT, "hyperparameters": {"normalize": "dict(norm_obs=True)"}}))
     with pytest.raises(ValueError, match=r"has \['normalize'\]: only agents of the environment as it is"):
         publish(tmp_path / "run", result, tmp_path / "agents")
+    assert "best evaluation of the run, after 40 steps" in text
     assert "in 2 minutes" in text and "| `learning_rate` | `0.001` |" in text and "n_timesteps" not in text
 
 
@@ -95,7 +120,9 @@ def test_the_page_has_the_returns_of_the_cards():
         fields, text = read_card(card)
         title, env_id = fields["model-index"][0]["name"], fields["tags"][0]
         steps = int(text.split(" environment steps")[0].split()[-1])
-        assert f"| {title} on {env_id} | {steps:,} | {reported(fields)[0]:.0f} |" in page
+        agent_steps = ALGORITHMS[title.lower()].load(next(card.parent.glob("*.zip"))).num_timesteps
+        assert f"of the run, after {agent_steps} steps" in text
+        assert f"| {title} on {env_id} | {agent_steps:,} | {steps:,} | {reported(fields)[0]:.0f} |" in page
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: "-".join(card.parts[-3:-1]))

@@ -1,10 +1,11 @@
 import csv
+import os
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from benchmarks.collect import result_of
+from benchmarks.collect import STARTS, result_of
 from benchmarks.recorder import COLUMNS, EVALUATIONS, Recorder
 
 
@@ -64,7 +65,7 @@ def test_an_unfinished_run_has_no_result(tmp_path):
     arguments = {"algo": "sac", "env": "Pendulum-v1", "seed": 1, "n_timesteps": 200, "eval_freq": 100}
     (parameters / "args.yml").write_text(yaml.safe_dump(arguments))
     (parameters / "config.yml").write_text("learning_rate: 0.001\n")
-    (parameters / "command.txt").write_text("python -m rl_zoo3.train")
+    (tmp_path / STARTS).write_text('abc python -m rl_zoo3.train -params "gamma:0.9"\n')
     evaluate(recorder_after(tmp_path / EVALUATIONS, 0), 100, [1.0])
     with pytest.raises(ValueError, match="is not finished: 1 of 2 evaluations"):
         result_of(tmp_path)
@@ -73,3 +74,33 @@ def test_an_unfinished_run_has_no_result(tmp_path):
     assert result["evaluations"]["mean_return"] == [1, 2] and result["starts"] == 1
     assert result["hyperparameters"] == {"learning_rate": 0.001} and result["processor"]
     assert result["versions"]["stable_baselines3"]
+    assert (result["commit"], result["command"]) == ("abc", 'python -m rl_zoo3.train -params "gamma:0.9"')
+
+
+def test_a_run_that_went_on_has_the_hyperparameters_of_its_first_start(tmp_path):
+    """Its checkpoint keeps them, whatever the file of hyperparameters says by then"""
+    for number in (1, 2):
+        parameters = tmp_path / "sac" / f"Pendulum-v1_{number}" / "Pendulum-v1"
+        parameters.mkdir(parents=True)
+        arguments = {"algo": "sac", "env": "Pendulum-v1", "seed": 1, "n_timesteps": 100, "eval_freq": 100}
+        (parameters / "args.yml").write_text(yaml.safe_dump(arguments))
+        os.utime(parameters / "args.yml", (number, number))
+        (parameters / "config.yml").write_text(f"learning_rate: {number}.0\n")
+    (tmp_path / STARTS).write_text("abc first\ndef second\ndef third\n")
+    evaluate(recorder_after(tmp_path / EVALUATIONS, 0), 100, [1.0])
+    result = result_of(tmp_path)
+    assert result["hyperparameters"] == {"learning_rate": 1.0} and result["starts"] == 2
+    assert (result["commit"], result["command"]) == ("abc, def", "first")
+
+
+def test_several_environments_are_evaluated_a_little_more_often(tmp_path):
+    """RL Zoo counts steps of all 3 environments: 33 * 3 = 99"""
+    parameters = tmp_path / "ppo" / "Pendulum-v1_1" / "Pendulum-v1"
+    parameters.mkdir(parents=True)
+    arguments = {"algo": "ppo", "env": "Pendulum-v1", "seed": 1, "n_timesteps": 200, "eval_freq": 100}
+    (parameters / "args.yml").write_text(yaml.safe_dump(arguments))
+    (parameters / "config.yml").write_text("n_envs: 3\n")
+    (tmp_path / STARTS).write_text("abc command\n")
+    for last, steps in ((0, 99), (99, 198)):
+        evaluate(recorder_after(tmp_path / EVALUATIONS, last), steps, [1.0])
+    assert result_of(tmp_path)["evaluations"]["timesteps"] == [99, 198]

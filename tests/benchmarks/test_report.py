@@ -60,7 +60,7 @@ def test_page(folder, monkeypatch):
         "1002",
         "336 [335, 336]",
         "0 [0, 0]",
-        "9 min",
+        "9 min\\*",
     ] in rows
     assert [
         "Hopper-v4",
@@ -72,10 +72,10 @@ def test_page(folder, monkeypatch):
         "900",
         "567 [567, 568]",
         "702 [701, 703]",
-        "3 min",
+        "3 min\\*",
     ] in rows
     over = {row[2]: row[3:] for row in rows if row[:2] == ["dspg", "sac"]}
-    assert over["Hopper-v4"] == ["3, 3", "1.00 [1.00, 1.00]", "0.00 [0.00, 0.00]"]
+    assert over["Hopper-v4"] == ["3, 3", "1.00", "0.00"]
     assert over["all: HalfCheetah-v4, Hopper-v4"] == over["Hopper-v4"]
     assert page.read_text().startswith("before\n<!-- table small returns -->\n| task |") and "old" not in page.read_text()
     # The matrix's own experiments have no results in this folder
@@ -88,16 +88,48 @@ def test_times_of_different_processors_are_not_compared(folder):
     slower = result("sac", "Hopper-v4", 4, [0, 0, 0], 1, processor="Q")
     write_result(folder / "results" / "small" / "sac_Hopper-v4_4.json", slower)
     experiment = scores.read_results(folder / "results")["small"]
-    assert scores.equal_time([run for run in experiment.results if run["env"] == "Hopper-v4"]) is None
-    assert scores.equal_time([run for run in experiment.results if run["env"] == "HalfCheetah-v4"]) == 180
+    of_env = {env: [run for run in experiment.results if run["env"] == env] for env in ENVS}
+    assert scores.common_end(of_env["Hopper-v4"], "time") is None
+    assert scores.common_end(of_env["HalfCheetah-v4"], "time") == 180
+    # The other runs are still compared with each other
+    comparable = scores.one_clock(of_env["Hopper-v4"])
+    assert len(comparable) == 6 and scores.common_end(comparable, "time") == 180
+    assert scores.one_clock(experiment.runs("sac", "Hopper-v4")) == []
+    # Each task on a processor of its own: neither has the time of the other
+    for file in (folder / "results" / "small").glob("*Hopper*"):
+        write_result(file, {**json.loads(file.read_text()), "processor": "Q"})
+    text = report.improvement_table(scores.read_results(folder / "results")["small"])
+    assert "| Hopper-v4 | 3, 4 | 1.00 | 0.12 |" in text and "| all: HalfCheetah-v4, Hopper-v4 | 3, 3 | 1.00 |  |" in text
+
+
+@pytest.mark.parametrize(("n_seeds", "text"), [(4, "1.00"), (5, "1.00 [1.00, 1.00]")])
+def test_few_seeds_give_a_probability_no_interval(n_seeds, text, monkeypatch):
+    monkeypatch.setattr(scores, "REPS", 50)
+    runs = [result(*each, 1) for seed in range(n_seeds) for each in (("dspg", "A", seed, [9]), ("sac", "A", seed, [0]))]
+    for run in runs:
+        run["evaluations"] = {key: values[:1] for key, values in run["evaluations"].items()}
+    for run in runs:
+        scores.add_times(run, None)
+    assert f"| dspg | sac | A | {n_seeds}, {n_seeds} | {text} |" in report.improvement_table(scores.Experiment("a", runs))
+
+
+def test_runs_of_different_length_are_compared_at_equal_steps(folder):
+    """sac ends above dspg, with ten times as many steps; after 300 it is below"""
+    for file in (folder / "results" / "small").glob("sac*"):
+        run = json.loads(file.read_text())
+        run["evaluations"]["timesteps"] = [150, 300, 3000]
+        run["evaluations"]["mean_return"] = [0, 900, 5000]
+        write_result(file, run)
+    experiment = scores.read_results(folder / "results")["small"]
+    assert "| dspg | sac | Hopper-v4 | 3, 3 | 1.00 |" in report.improvement_table(experiment)
 
 
 def test_a_run_without_an_evaluation_until_then_has_no_return_at_equal_time(folder):
     slow = result("dspg", "Hopper-v4", 4, [0, 0, 0], 4)
     write_result(folder / "results" / "small" / "dspg_Hopper-v4_4.json", slow)
     experiment = scores.read_results(folder / "results")["small"]
-    assert scores.equal_time(experiment.results) is None  # its first one is after 240 s, and sac ends after 180
-    assert scores.equal_time(experiment.runs("sac", "Hopper-v4")) == 180
+    assert scores.common_end(experiment.results, "time") is None  # its first one is after 240 s, and sac ends after 180
+    assert scores.common_end(experiment.runs("sac", "Hopper-v4"), "time") == 180
 
 
 def test_aggregates_are_over_the_tasks_of_the_first_entry():
@@ -107,13 +139,20 @@ def test_aggregates_are_over_the_tasks_of_the_first_entry():
 
 
 def test_the_measured_time_of_a_step_replaces_the_time_of_the_runs(folder):
-    lines = [f"{name},{env},{ms},1.0,R" for name, ms in (("dspg", 50), ("sac", 100)) for env in ENVS]
-    (folder / "results" / scores.STEP_TIME).write_text("name,env,ms,ratio,processor\n" + "\n".join(lines))
+    lines = [f"small,{name},{env},{ms},1.0,R" for name, ms in (("dspg", 50), ("sac", 100)) for env in ENVS]
+    (folder / "results" / scores.STEP_TIME).write_text("experiment,name,env,ms,ratio,processor\n" + "\n".join(lines))
     experiment = scores.read_results(folder / "results")["small"]
     # 100 of the 300 steps are random
     assert experiment.runs("dspg", "Hopper-v4")[0]["evaluations"]["time"] == [0, 5, 10]
     assert experiment.runs("sac", "Hopper-v4")[0]["evaluations"]["time"] == [0, 10, 20]
-    assert scores.equal_time(experiment.results) == 10
+    assert scores.common_end(experiment.results, "time") == 10
+    assert "min\\*" not in report.returns_table(experiment)
+    # A time that was measured in another experiment is not that of this one
+    (folder / "results" / scores.STEP_TIME).write_text(
+        "experiment,name,env,ms,ratio,processor\n" + "\n".join(lines).replace("small", "large")
+    )
+    other = scores.read_results(folder / "results")["small"]
+    assert other.runs("dspg", "Hopper-v4")[0]["evaluations"]["time"] == [180, 360, 540]
     assert [scores.after(10)(run) for run in experiment.runs("sac", "Hopper-v4")] == [900, 900, 900]
 
 
