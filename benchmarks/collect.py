@@ -23,8 +23,8 @@ import yaml
 
 from benchmarks.recorder import CHECKPOINTS, EVALUATIONS
 
-# In the log folder of a run: commit and command of each start
-STARTS = "starts"
+# In the log folder of a run: each start, as a line of JSON
+STARTS = "starts.jsonl"
 PACKAGES = ("sb3-maxent", "stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "numpy", "gymnasium", "mujoco")
 
 
@@ -66,18 +66,27 @@ def commit() -> str:
     :return: Its hash, with ``-dirty`` if tracked files differ; empty outside of a repository
     """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # there is no git
+        return ""
 
 
-def commits_and_command(folder: Path) -> tuple[str, str]:
+def starts_of(folder: Path) -> list[dict[str, Any]]:
     """
-    Name the commits of a run, and the command of its first start.
+    List the starts that made the returns of a run: one from the beginning, and those that went on from a checkpoint.
 
-    :param folder: Its log folder
-    :return: Commits of all starts, and the command as a shell reads it
+    :param folder: Log folder of the run
+    :return: For each its ``step``, ``commit``, ``command``, and ``config``, the folder of its hyperparameters
     """
-    starts = [line.split(" ", 1) for line in (folder / STARTS).read_text().splitlines()]
-    return ", ".join(dict.fromkeys(commit for commit, _ in starts)), starts[0][1]
+    file = folder / STARTS
+    starts = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    beginnings = [number for number, start in enumerate(starts) if start["step"] == 0]
+    if not beginnings:
+        # A run of before this file was written
+        config = max(folder.glob("*/*/*/args.yml"), key=lambda path: path.stat().st_mtime).parent
+        return [{"step": 0, "commit": commit(), "command": (config / "command.txt").read_text(), "config": str(config)}]
+    return starts[beginnings[-1] :]
 
 
 def result_of(folder: Path) -> dict[str, Any]:
@@ -91,9 +100,9 @@ def result_of(folder: Path) -> dict[str, Any]:
     # One folder for each start of the run
     starts = sorted(folder.glob("*/*/*/args.yml"), key=lambda path: path.stat().st_mtime)
     arguments = yaml.unsafe_load(starts[-1].read_text())
-    # A run that goes on keeps the hyperparameters of its first start
-    first = starts[0].parent
-    commits, command = commits_and_command(folder)
+    effective = starts_of(folder)
+    # A run that goes on keeps the hyperparameters with which it began
+    first = effective[0]
     with (folder / EVALUATIONS).open(newline="") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     steps, every = arguments["n_timesteps"], arguments["eval_freq"]
@@ -105,10 +114,10 @@ def result_of(folder: Path) -> dict[str, Any]:
         "env": arguments["env"],
         "seed": arguments["seed"],
         "steps": steps,
-        "command": command,
+        "command": first["command"],
         "starts": len(starts),
-        "hyperparameters": dict(yaml.unsafe_load((first / "config.yml").read_text())),
-        "commit": commits,
+        "hyperparameters": dict(yaml.unsafe_load((Path(first["config"]) / "config.yml").read_text())),
+        "commit": ", ".join(dict.fromkeys(start["commit"] for start in effective)),
         "processor": processor(),
         "versions": versions(),
         "wall_clock": rows[-1]["wall_clock"],

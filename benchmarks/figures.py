@@ -59,7 +59,7 @@ def curves(experiment: Experiment, column: str, file: Path) -> bool:
     for env, axis in zip(envs, axes.flat, strict=False):
         for name in experiment.names:
             runs = experiment.runs(name, env)
-            if runs and (unit == 1.0 or runs[0] in comparable[env]):
+            if runs and (unit == 1.0 or all(run in comparable[env] for run in runs)):
                 start = max(run["evaluations"][column][0] for run in runs)
                 stop = min(run["evaluations"][column][-1] for run in runs)
                 grid = np.linspace(start, stop, len(runs[0]["evaluations"][column]))

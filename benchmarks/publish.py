@@ -33,7 +33,7 @@ An agent of {title} (sb3-maxent, a plugin of Stable-Baselines3) that was trained
 Mean return of {n_episodes} new episodes with deterministic actions: **{mean:.0f}**, standard deviation {std:.0f}.
 
 ```bash
-pip install "sb3-maxent[zoo]"  # from a clone of its repository: ".[zoo]"; and the extra of Gymnasium that the task needs
+pip install ".[zoo]"  # in a clone of the repository of sb3-maxent; and the extra of Gymnasium that the task needs
 python -m rl_zoo3.enjoy --algo {algo} --env {env} -f trained_agents
 ```
 

@@ -126,7 +126,7 @@ def returns_table(experiment: Experiment) -> str:
         limit = common_end(comparable, "time")
         for name in experiment.names:
             if runs := experiment.runs(name, env):
-                rows.append(_returns(experiment, env, name, runs, limit if runs[0] in comparable else None))
+                rows.append(_returns(experiment, env, name, runs, limit if all(run in comparable for run in runs) else None))
     return table(header, rows)
 
 

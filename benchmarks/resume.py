@@ -9,6 +9,7 @@ given again, goes on from the last one. On-policy algorithms have none: they sta
 ``FOLDER/evaluations.csv``.
 """
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -54,15 +55,17 @@ def setup_experiment(manager: ExperimentManager) -> tuple[BaseAlgorithm, dict[st
     :return: Model and hyperparameters, ``None`` when hyperparameters are searched
     """
     results = original_setup_experiment(manager)
-    with (Path(manager.log_folder) / STARTS).open("a") as file:
-        file.write(f"{commit()} {shlex.join(sys.orig_argv)}\n")
     checkpoints = Path(manager.log_folder) / CHECKPOINTS
-    if results is None or latest_checkpoint(checkpoints) is None:
-        return results
+    if results is None:
+        return None
     model, hyperparameters = results
-    assert isinstance(model, OffPolicyAlgorithm) and model.env is not None
-    model = load_checkpoint(type(model), checkpoints, env=model.env, device=manager.device)
-    print(f"Going on after {model.num_timesteps} steps")
+    if latest_checkpoint(checkpoints) is not None:
+        assert isinstance(model, OffPolicyAlgorithm) and model.env is not None
+        model = load_checkpoint(type(model), checkpoints, env=model.env, device=manager.device)
+        print(f"Going on after {model.num_timesteps} steps")
+    start = {"step": model.num_timesteps, "commit": commit(), "command": shlex.join(sys.orig_argv)}
+    with (Path(manager.log_folder) / STARTS).open("a") as file:
+        file.write(json.dumps({**start, "config": manager.params_path}) + "\n")
     return model, hyperparameters
 
 

@@ -102,10 +102,9 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         :param seed: An integer, of Python or NumPy (Python's generator refuses those of NumPy). With ``None`` nothing is
             seeded
         """
-        try:
-            super().set_random_seed(None if seed is None else operator.index(seed))
-        except TypeError as error:
-            raise ValueError(f"seed={seed!r}: give an integer, or None") from error
+        if seed is not None and not hasattr(seed, "__index__"):
+            raise ValueError(f"seed={seed!r}: give an integer, or None")
+        super().set_random_seed(None if seed is None else operator.index(seed))
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
@@ -171,7 +170,7 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
         try:
             rollout = super().collect_rollouts(*args, **kwargs)
         except BaseException:
-            start_new_episodes(self)  # the environments may be one step ahead of the replay buffer
+            start_new_episodes(self)  # the environments may be a step ahead of the replay buffer
             raise
         if not rollout.continue_training:
             # SB3 does not store the transition of the step in which a callback stops

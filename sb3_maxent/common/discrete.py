@@ -111,6 +111,15 @@ class MultiCategorical(PolicyDistribution):
         bounds = cumulative_probs(self.log_probs)  # (batch, factors, choices)
         return (noise.unsqueeze(3) >= bounds.unsqueeze(1)).sum(dim=3)  # (batch, samples, factors)
 
+    def actions(self, samples: th.Tensor) -> th.Tensor:
+        """
+        Return the choices as they are.
+
+        :param samples: Choices, shape (batch, samples, factors)
+        :return: The same
+        """
+        return samples
+
     def log_prob(self, samples: th.Tensor) -> th.Tensor:
         """
         Log probability of joint actions.

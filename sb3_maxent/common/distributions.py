@@ -73,12 +73,12 @@ class PolicyDistribution:
 
     def actions(self, samples: th.Tensor) -> th.Tensor:
         """
-        Turn samples into actions. By default samples are actions.
+        Turn samples into actions.
 
         :param samples: Samples, shape (batch, samples, ...)
         :return: Actions in [-1, 1] or choices, shape (batch, samples, action), or numbers of actions, shape (batch, samples)
         """
-        return samples
+        raise NotImplementedError
 
     def log_prob(self, samples: th.Tensor) -> th.Tensor:
         """
@@ -208,6 +208,15 @@ class Categorical(PolicyDistribution):
         check_shapes((self.log_probs, "batch actions"), (noise, "batch samples 1"))
         bounds = cumulative_probs(self.log_probs).unsqueeze(1)  # (batch, 1, actions)
         return (noise >= bounds).sum(dim=2)  # (batch, samples)
+
+    def actions(self, samples: th.Tensor) -> th.Tensor:
+        """
+        Return the numbers of actions as they are.
+
+        :param samples: Numbers of actions, shape (batch, samples)
+        :return: The same
+        """
+        return samples
 
     def log_prob(self, samples: th.Tensor) -> th.Tensor:
         """

@@ -1,5 +1,7 @@
 """Episodes that are left before their end."""
 
+import warnings
+
 import numpy as np
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -18,12 +20,14 @@ def start_new_episodes(model: OffPolicyAlgorithm) -> None:
     """
     model._last_obs = None
     replay_buffer = model.replay_buffer
-    assert isinstance(replay_buffer, ReplayBuffer)
-    last = replay_buffer.pos - 1
-    if replay_buffer.size() == 0:
+    if not isinstance(replay_buffer, ReplayBuffer) or replay_buffer.size() == 0:
         return
+    last = replay_buffer.pos - 1
     if isinstance(replay_buffer, HerReplayBuffer):
-        replay_buffer.truncate_last_trajectory()
+        with warnings.catch_warnings():
+            # It advises against what is right here
+            warnings.filterwarnings("ignore", "The last trajectory in the replay buffer will be truncated")
+            replay_buffer.truncate_last_trajectory()
     elif replay_buffer.optimize_memory_usage:
         # As in SB3: the next observation will be overwritten, so its value must not be in a target
         replay_buffer.dones[last] = True

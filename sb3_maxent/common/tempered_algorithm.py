@@ -152,7 +152,7 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         :param observation: One observation or a batch, as for ``predict``
         :param n_samples: Number of actions per state
         :return: Actions in the units of the environment, shape (samples, ...), or (batch, samples, ...) for a batch
-        :raises ValueError: If ``n_samples`` is not a positive integer
+        :raises ValueError: If ``n_samples`` is not a positive integer, or a mask allows no action
         """
         return self.policy.sample_actions(observation, n_samples)
 

@@ -1,5 +1,5 @@
 import csv
-import os
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -65,7 +65,7 @@ def test_an_unfinished_run_has_no_result(tmp_path):
     arguments = {"algo": "sac", "env": "Pendulum-v1", "seed": 1, "n_timesteps": 200, "eval_freq": 100}
     (parameters / "args.yml").write_text(yaml.safe_dump(arguments))
     (parameters / "config.yml").write_text("learning_rate: 0.001\n")
-    (tmp_path / STARTS).write_text('abc python -m rl_zoo3.train -params "gamma:0.9"\n')
+    (parameters / "command.txt").write_text("python -m rl_zoo3.train")
     evaluate(recorder_after(tmp_path / EVALUATIONS, 0), 100, [1.0])
     with pytest.raises(ValueError, match="is not finished: 1 of 2 evaluations"):
         result_of(tmp_path)
@@ -74,23 +74,28 @@ def test_an_unfinished_run_has_no_result(tmp_path):
     assert result["evaluations"]["mean_return"] == [1, 2] and result["starts"] == 1
     assert result["hyperparameters"] == {"learning_rate": 0.001} and result["processor"]
     assert result["versions"]["stable_baselines3"]
-    assert (result["commit"], result["command"]) == ("abc", 'python -m rl_zoo3.train -params "gamma:0.9"')
+    # Runs from before the starts were written have no others
+    assert result["command"] == "python -m rl_zoo3.train" and result["commit"]
 
 
-def test_a_run_that_went_on_has_the_hyperparameters_of_its_first_start(tmp_path):
-    """Its checkpoint keeps them, whatever the file of hyperparameters says by then"""
-    for number in (1, 2):
+@pytest.mark.parametrize(("steps", "began"), [((0, 50), 1), ((0, 0), 2), ((0, 0, 50), 2)])
+def test_a_result_has_the_hyperparameters_with_which_its_run_began(steps, began, tmp_path):
+    """A checkpoint keeps them, whatever the file of hyperparameters says by then. Without a checkpoint a run begins anew"""
+    starts = []
+    for number, step in enumerate(steps, start=1):
         parameters = tmp_path / "sac" / f"Pendulum-v1_{number}" / "Pendulum-v1"
         parameters.mkdir(parents=True)
         arguments = {"algo": "sac", "env": "Pendulum-v1", "seed": 1, "n_timesteps": 100, "eval_freq": 100}
         (parameters / "args.yml").write_text(yaml.safe_dump(arguments))
-        os.utime(parameters / "args.yml", (number, number))
         (parameters / "config.yml").write_text(f"learning_rate: {number}.0\n")
-    (tmp_path / STARTS).write_text("abc first\ndef second\ndef third\n")
+        names = {"commit": f"c{number}", "command": f"command {number}", "config": str(parameters)}
+        starts.append(json.dumps({"step": step, **names}))
+    (tmp_path / STARTS).write_text("\n".join(starts))
     evaluate(recorder_after(tmp_path / EVALUATIONS, 0), 100, [1.0])
     result = result_of(tmp_path)
-    assert result["hyperparameters"] == {"learning_rate": 1.0} and result["starts"] == 2
-    assert (result["commit"], result["command"]) == ("abc, def", "first")
+    assert result["hyperparameters"] == {"learning_rate": began} and result["starts"] == len(steps)
+    assert result["command"] == f"command {began}"
+    assert result["commit"] == ", ".join(f"c{number}" for number in range(began, len(steps) + 1))
 
 
 def test_several_environments_are_evaluated_a_little_more_often(tmp_path):
@@ -100,7 +105,7 @@ def test_several_environments_are_evaluated_a_little_more_often(tmp_path):
     arguments = {"algo": "ppo", "env": "Pendulum-v1", "seed": 1, "n_timesteps": 200, "eval_freq": 100}
     (parameters / "args.yml").write_text(yaml.safe_dump(arguments))
     (parameters / "config.yml").write_text("n_envs: 3\n")
-    (tmp_path / STARTS).write_text("abc command\n")
+    (parameters / "command.txt").write_text("command")
     for last, steps in ((0, 99), (99, 198)):
         evaluate(recorder_after(tmp_path / EVALUATIONS, last), steps, [1.0])
     assert result_of(tmp_path)["evaluations"]["timesteps"] == [99, 198]

@@ -91,6 +91,10 @@ def test_times_of_different_processors_are_not_compared(folder):
     of_env = {env: [run for run in experiment.results if run["env"] == env] for env in ENVS}
     assert scores.common_end(of_env["Hopper-v4"], "time") is None
     assert scores.common_end(of_env["HalfCheetah-v4"], "time") == 180
+    # A cell has no return at equal time if one of its runs was on another processor
+    table = report.returns_table(experiment)
+    cells = {tuple(line.split(" | ")[:2]): line.split(" | ")[-2] for line in table.splitlines() if "Hopper" in line}
+    assert cells == {("| Hopper-v4", "dspg"): "0 [0, 0]", ("| Hopper-v4", "sac"): ""}
     # The other runs are still compared with each other
     comparable = scores.one_clock(of_env["Hopper-v4"])
     assert len(comparable) == 6 and scores.common_end(comparable, "time") == 180

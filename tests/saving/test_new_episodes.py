@@ -15,9 +15,10 @@ from sb3_maxent.saving.checkpoints import ExactCheckpointCallback, load_checkpoi
 from tests.saving.test_checkpoints import DSPG_SMALL, fingerprint, latest_steps
 
 pytestmark = [
-    # The buffer of HER says that it ends an episode
-    pytest.mark.filterwarnings("ignore:The last trajectory in the replay buffer will be truncated"),
+    # SB3's own advice, where it resets the environments, and ours
+    pytest.mark.filterwarnings("ignore:The last trajectory in the replay buffer will be truncated, see"),
     pytest.mark.filterwarnings("ignore:.*updates per step"),
+    pytest.mark.filterwarnings("error:The last trajectory in the replay buffer will be truncated.\nIf you are"),
 ]
 
 
@@ -141,6 +142,20 @@ def test_an_update_that_is_interrupted_leaves_the_episode_as_it_is(monkeypatch):
         model.learn(30, reset_num_timesteps=False)
     last = model.replay_buffer.pos - 1
     assert model._last_obs is not None and not model.replay_buffer.timeouts[last].any()
+
+
+def test_a_replay_buffer_of_another_kind():
+    class Delegating:
+        def __init__(self, buffer):
+            self.buffer = buffer
+
+        def __getattr__(self, name):
+            return getattr(self.buffer, name)
+
+    model = DSPG("MlpPolicy", "Pendulum-v1", **DSPG_SMALL)
+    model.replay_buffer = Delegating(model.replay_buffer)
+    model.learn(20).learn(20)
+    assert model.replay_buffer.size() == 40
 
 
 def interrupt(*args):

@@ -104,7 +104,7 @@ def test_temperature_of_dspg_is_learned_or_fixed(sampled):
 
 @pytest.mark.parametrize("key", SAMPLERS)
 def test_target_entropy_of_discrete_actions(sampled, key):
-    """Without an action dimension: a multiple of the default, up to more than hyperparams/dspg.yml has"""
+    """Without an action dimension: a multiple of "auto", up to more than hyperparams/dspg.yml has"""
     trials = [hyperparams for hyperparams, _ in sampled(key, 0, WITHOUT_HER)]
     learned = [trial for trial in trials if str(trial["ent_coef"]).startswith("auto")]
     assert N_TRIALS / 4 < len(learned) < 3 * N_TRIALS / 4
