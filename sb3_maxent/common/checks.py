@@ -1,6 +1,7 @@
 """Checks of arguments that SB3 does not check. With a wrong value it would learn something wrong, or fail late."""
 
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,20 @@ def check_number(value: object, name: str, low: float = 0.0, high: float = LARGE
     """
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool) or not low <= value <= high:
         raise ValueError(f"{name}={value!r}: give a finite number from {low:g} to {high:g}")
+
+
+def check_choice(value: object, name: str, allowed: Collection[object]) -> None:
+    """
+    Check that an argument is one of several values.
+
+    :param value: Value to check
+    :param name: Name of the argument, for the message
+    :param allowed: The values
+    :raises ValueError: If it is none of them
+    """
+    choices = tuple(allowed)
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {choices}")
 
 
 def check_layer(layer: object, name: str, n_layers: int, net_arch: list[int]) -> None:

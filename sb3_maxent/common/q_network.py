@@ -6,7 +6,7 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_maxent.common.checks import check_layer
+from sb3_maxent.common.checks import check_choice, check_layer
 from sb3_maxent.common.layers import BatchNorm, ScalarLinear, add_linear, chunk_size, make_hidden, make_trunk, per_sample
 
 PRECISIONS = {"float32": th.float32, "bfloat16": th.bfloat16}
@@ -45,8 +45,7 @@ class QNetwork(nn.Module):
         batch_norm: bool = False,
     ):
         super().__init__()
-        if evaluation_precision not in tuple(PRECISIONS):
-            raise ValueError(f"evaluation_precision={evaluation_precision!r} is not one of {tuple(PRECISIONS)}")
+        check_choice(evaluation_precision, "evaluation_precision", PRECISIONS)
         self.evaluation_dtype = PRECISIONS[evaluation_precision]
         n_layers = max(len(net_arch), 1)
         check_layer(action_layer, "action_layer", n_layers, net_arch)

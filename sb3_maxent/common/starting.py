@@ -13,13 +13,25 @@ from sb3_maxent.common.temperature import LOG_BOUNDS
 
 # Arguments of a policy that change what its networks compute by no more than rounding
 FREE = (
-    *("observation_space", "action_space", "lr_schedule", "optimizer_class", "optimizer_kwargs"),
-    *("evaluation_precision", "actor_averaging"),
+    "observation_space",
+    "action_space",
+    "lr_schedule",
+    "optimizer_class",
+    "optimizer_kwargs",
+    "evaluation_precision",
+    "actor_averaging",
 )
 # Only the networks of the file are used. So do not allocate its replay buffer, and do not seed the random generators
 NETWORKS_ONLY: dict[str, Any] = {
-    **{"seed": None, "compile": False, "buffer_size": 1, "optimize_memory_usage": False, "n_steps": 1},
-    **{"replay_buffer_class": None, "replay_buffer_kwargs": {}, "action_noise": None, "tensorboard_log": None},
+    "seed": None,
+    "compile": False,
+    "buffer_size": 1,
+    "optimize_memory_usage": False,
+    "n_steps": 1,
+    "replay_buffer_class": None,
+    "replay_buffer_kwargs": {},
+    "action_noise": None,
+    "tensorboard_log": None,
 }
 
 

@@ -13,7 +13,7 @@ from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from stable_baselines3.sac.policies import Actor as SACActor
 from torch import nn
 
-from sb3_maxent.common.checks import check_count
+from sb3_maxent.common.checks import check_choice, check_count
 from sb3_maxent.common.compilation import store
 from sb3_maxent.common.discrete import choices_of, make_distribution
 from sb3_maxent.common.distributions import PolicyDistribution, SquashedGaussian
@@ -27,17 +27,6 @@ from sb3_maxent.common.types import ActionSamples
 STD_HEADS = ("log_std", "sigmoid")
 # The authors' code adds it to the sigmoid
 MIN_STD = 1e-4
-
-
-def check_std_head(std_head: str) -> None:
-    """
-    Check that there is such a head.
-
-    :param std_head: Name of the head of the standard deviation
-    :raises ValueError: If there is none
-    """
-    if std_head not in STD_HEADS:
-        raise ValueError(f"std_head={std_head!r} is not one of {STD_HEADS}")
 
 
 def log_std_of(output: th.Tensor, std_head: str) -> th.Tensor:
@@ -121,7 +110,7 @@ class Actor(DistributionActor, SACActor):
 
     def __init__(self, *args: Any, std_head: str = "log_std", batch_norm: bool = False, n_components: int = 1, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        check_std_head(std_head)
+        check_choice(std_head, "std_head", STD_HEADS)
         if self.use_sde and std_head != "log_std":
             raise ValueError(f"std_head={std_head!r} has no effect with use_sde=True, which learns its own standard deviation")
         check_count(n_components, "n_components")

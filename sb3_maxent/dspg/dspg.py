@@ -10,7 +10,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from torch import nn
 
-from sb3_maxent.common.checks import check_count
+from sb3_maxent.common.checks import check_choice, check_count
 from sb3_maxent.common.hybrid_space import HybridBox
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.types import ActionSamples, UpdateNoise
@@ -192,8 +192,7 @@ class DSPG(MaxEntAlgorithm):
         check_count(self.n_action_samples, "n_action_samples")
         if self.n_target_samples is not None:
             check_count(self.n_target_samples, "n_target_samples")
-        if self.baseline not in BASELINES:
-            raise ValueError(f"baseline={self.baseline!r} is not one of {BASELINES}")
+        check_choice(self.baseline, "baseline", BASELINES)
         if self.baseline == "loo" and self.n_action_samples < 2:
             raise ValueError(
                 f"baseline='loo' needs at least two action samples per state, got n_action_samples={self.n_action_samples}: "

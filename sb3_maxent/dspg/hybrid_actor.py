@@ -7,10 +7,11 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from sb3_maxent.common.checks import check_choice
 from sb3_maxent.common.discrete import MultiCategorical
 from sb3_maxent.common.distributions import PolicyDistribution
 from sb3_maxent.common.hybrid import HybridDistribution
-from sb3_maxent.dspg.actors import DiscreteActor, check_std_head, log_std_of
+from sb3_maxent.dspg.actors import STD_HEADS, DiscreteActor, log_std_of
 
 
 class HybridActor(DiscreteActor):
@@ -31,7 +32,7 @@ class HybridActor(DiscreteActor):
 
     def __init__(self, *args: Any, std_head: str = "log_std", **kwargs: Any):
         super().__init__(*args, **kwargs)
-        check_std_head(std_head)
+        check_choice(std_head, "std_head", STD_HEADS)
         self.std_head = std_head
         self.noise_dim = spaces.flatdim(self.action_space)
         # A row for each choice of each factor

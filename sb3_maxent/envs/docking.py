@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_maxent.common.checks import check_count
+from sb3_maxent.common.checks import check_choice, check_count
 
 SIZE = 8
 # Largest speed from wall to wall: 1 + 2 + ... + MAX_SPEED <= 2 * SIZE
@@ -74,8 +74,7 @@ class DockingEnv(gym.Env[np.ndarray, np.ndarray]):
     metadata = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, actions: str = "MultiDiscrete", n_axes: int = 2):
-        if actions not in ACTIONS:
-            raise ValueError(f"actions={actions!r} is not one of {ACTIONS}")
+        check_choice(actions, "actions", ACTIONS)
         check_count(n_axes, "n_axes")
         self.n_axes = n_axes
         self.action_space: spaces.Space = (

@@ -7,6 +7,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 
+from sb3_maxent.common.checks import check_choice
+
 ROBOTS = ("point", "ant")
 HALLWAY_LENGTH = 21
 # 1 is a wall, "r" the start and "g" the goal
@@ -114,9 +116,8 @@ class MazeTaskEnv(gym.Env[np.ndarray, np.ndarray]):
     metadata = {"render_modes": ["human", "rgb_array", "depth_array"]}  # noqa: RUF012
 
     def __init__(self, robot: str = "point", layout: str = "two_passages", render_mode: str | None = None):
-        for name, value, allowed in (("robot", robot, ROBOTS), ("layout", layout, tuple(LAYOUTS))):
-            if value not in allowed:
-                raise ValueError(f"{name}={value!r} is not one of {allowed}")
+        check_choice(robot, "robot", ROBOTS)
+        check_choice(layout, "layout", LAYOUTS)
         self.render_mode, self.is_ant, self.has_goal = render_mode, robot == "ant", layout in GOAL_LAYOUTS
         self.maze = make_maze(robot, LAYOUTS[layout], render_mode)
         # The goal is fixed, without noise

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sb3_maxent.common.checks import check_choice
 from sb3_maxent.common.errors import check_parameters
 from sb3_maxent.functional.composition import MODES
 from sb3_maxent.softqlearning.composed_policy import ComposedPolicy
@@ -39,13 +40,13 @@ def compose(models: Sequence[SoftQLearning], mode: str = "and", weights: Sequenc
     """
     models = list(models)
     _check_models(models)
-    if mode not in MODES:
-        raise ValueError(f"mode={mode!r} is not one of {MODES}")
+    check_choice(mode, "mode", MODES)
     normalised = _normalise(weights, len(models))
     parts = [(type(model.policy), model.policy._get_constructor_parameters()) for model in models]
     policy_kwargs: dict[str, Any] = {
         "parts": [(kind, {name: each for name, each in given.items() if name not in GIVEN}) for kind, given in parts],
-        **{"weights": normalised, "mode": mode},
+        "weights": normalised,
+        "mode": mode,
     }
     temperatures = [model.temperature.value.item() for model in models]
     composed = SoftQLearning(

@@ -10,7 +10,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
-from sb3_maxent.common.checks import SMALLEST, check_count
+from sb3_maxent.common.checks import SMALLEST, check_choice, check_count
 from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.maxent_algorithm import MaxEntAlgorithm
 from sb3_maxent.common.schedules import make_schedule
@@ -212,9 +212,8 @@ class SoftQLearning(MaxEntAlgorithm):
             raise ValueError(f"n_particles={self.n_particles}: give an even number >= 4, half of the particles are fixed")
         check_count(self.n_value_samples, "n_value_samples")
         self._current_noise_set_size()
-        for name, allowed in (("value_proposal", VALUE_PROPOSALS), ("particle_space", PARTICLE_SPACES)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {allowed}")
+        check_choice(self.value_proposal, "value_proposal", VALUE_PROPOSALS)
+        check_choice(self.particle_space, "particle_space", PARTICLE_SPACES)
 
     def _check_temperature(self) -> None:
         if isinstance(self.ent_coef, str) and self.ent_coef.startswith("auto"):
