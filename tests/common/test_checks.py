@@ -184,7 +184,7 @@ def test_few_updates_with_several_environments_are_warned_of(n_envs, arguments, 
 def test_a_seed_of_numpy():
     model = make_model("DSPG", seed=np.int64(3))
     assert np.random.randint(1000) == np.random.RandomState(3).randint(1000)
-    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+    with pytest.raises(ValueError, match=r"^seed=1\.5: give an integer, or None"):
         model.set_random_seed(1.5)
 
 
