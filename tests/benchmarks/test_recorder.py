@@ -59,13 +59,19 @@ def test_times_go_on_from_the_checkpoint(tmp_path):
     assert 1000 <= last["wall_clock"] < 4000 and 900 <= last["processor_time"] < 3000
 
 
-def test_an_unfinished_run_has_no_result(tmp_path):
-    parameters = tmp_path / "sac" / "Pendulum-v1_1" / "Pendulum-v1"
+def started(folder, number=1, steps=200, config=""):
+    """What RL Zoo writes when a run starts"""
+    parameters = folder / "sac" / f"Pendulum-v1_{number}" / "Pendulum-v1"
     parameters.mkdir(parents=True)
-    arguments = {"algo": "sac", "env": "Pendulum-v1", "seed": 1, "n_timesteps": 200, "eval_freq": 100}
+    arguments = {"algo": "sac", "env": "Pendulum-v1", "seed": 1, "n_timesteps": steps, "eval_freq": 100}
     (parameters / "args.yml").write_text(yaml.safe_dump(arguments))
-    (parameters / "config.yml").write_text("learning_rate: 0.001\n")
+    (parameters / "config.yml").write_text(config)
     (parameters / "command.txt").write_text("python -m rl_zoo3.train")
+    return parameters
+
+
+def test_an_unfinished_run_has_no_result(tmp_path):
+    started(tmp_path, config="learning_rate: 0.001\n")
     evaluate(recorder_after(tmp_path / EVALUATIONS, 0), 100, [1.0])
     with pytest.raises(ValueError, match="is not finished: 1 of 2 evaluations"):
         result_of(tmp_path)
@@ -83,11 +89,7 @@ def test_a_result_has_the_hyperparameters_with_which_its_run_began(steps, began,
     """A checkpoint keeps them, whatever the file of hyperparameters says by then. Without a checkpoint a run begins anew"""
     starts = []
     for number, step in enumerate(steps, start=1):
-        parameters = tmp_path / "sac" / f"Pendulum-v1_{number}" / "Pendulum-v1"
-        parameters.mkdir(parents=True)
-        arguments = {"algo": "sac", "env": "Pendulum-v1", "seed": 1, "n_timesteps": 100, "eval_freq": 100}
-        (parameters / "args.yml").write_text(yaml.safe_dump(arguments))
-        (parameters / "config.yml").write_text(f"learning_rate: {number}.0\n")
+        parameters = started(tmp_path, number, 100, f"learning_rate: {number}.0\n")
         names = {"commit": f"c{number}", "command": f"command {number}", "config": str(parameters)}
         starts.append(json.dumps({"step": step, **names}))
     (tmp_path / STARTS).write_text("\n".join(starts))
@@ -100,12 +102,7 @@ def test_a_result_has_the_hyperparameters_with_which_its_run_began(steps, began,
 
 def test_several_environments_are_evaluated_a_little_more_often(tmp_path):
     """RL Zoo counts steps of all 3 environments: 33 * 3 = 99"""
-    parameters = tmp_path / "ppo" / "Pendulum-v1_1" / "Pendulum-v1"
-    parameters.mkdir(parents=True)
-    arguments = {"algo": "ppo", "env": "Pendulum-v1", "seed": 1, "n_timesteps": 200, "eval_freq": 100}
-    (parameters / "args.yml").write_text(yaml.safe_dump(arguments))
-    (parameters / "config.yml").write_text("n_envs: 3\n")
-    (parameters / "command.txt").write_text("command")
+    started(tmp_path, config="n_envs: 3\n")
     for last, steps in ((0, 99), (99, 198)):
         evaluate(recorder_after(tmp_path / EVALUATIONS, last), steps, [1.0])
     assert result_of(tmp_path)["evaluations"]["timesteps"] == [99, 198]
