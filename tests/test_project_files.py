@@ -235,7 +235,7 @@ def test_default_networks_of_dspg():
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) < 130
+    assert len((ROOT / "README.md").read_text().splitlines()) < 120
 
 
 def test_versions_agree():
