@@ -356,3 +356,16 @@ def test_a_temperature_far_above_one():
     for algorithm, arguments in ALGORITHMS.values():
         model = algorithm("MultiInputPolicy", env, **{**SMALL, **arguments, "ent_coef": 1e6}).learn(30)
         assert model._n_updates > 0 and all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
+def test_the_learned_temperature_has_the_entropy_of_the_allowed_actions():
+    env = ActionMaskObservation(MaskedMDP(spaces.Discrete(4)))
+    model = SoftQLearning("MultiInputPolicy", env, ent_coef="auto", **SMALL)
+
+    def entropy(masks):
+        obs, _ = model.policy.obs_to_tensor({"observation": np.eye(3, dtype=np.float32), "action_mask": masks})
+        return -model._actor_loss(obs, model.critic.embed(obs), None, th.tensor(1.0))[1]
+
+    one, two, all_of_them = (np.repeat([[1] * n + [0] * (4 - n)], 3, axis=0).astype(np.int8) for n in (1, 2, 4))
+    assert entropy(one).abs().max() < 1e-6
+    assert 0 < entropy(two).max() < np.log(2) + 1e-6 < entropy(all_of_them).min()

@@ -9,6 +9,20 @@ from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.observations import batch_size_of
 
 
+def check_random(deterministic: bool) -> None:
+    """
+    Refuse to act deterministically without the critic.
+
+    :param deterministic: Whether a deterministic action is asked for
+    :raises ValueError: If it is
+    """
+    if deterministic:
+        raise ValueError(
+            "deterministic=True chooses the action by its Q-value, but the actor does not know Q-values: call "
+            "model.predict(observation, deterministic=True) or policy(observation, deterministic=True)"
+        )
+
+
 class SampledActor:
     """Mixin of all actors: it makes several actions per state from noise."""
 

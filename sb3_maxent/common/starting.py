@@ -11,7 +11,8 @@ from sb3_maxent.common.checks import check_flag
 from sb3_maxent.common.errors import check_parameters
 from sb3_maxent.common.temperature import LOG_BOUNDS
 
-# Arguments of a policy that change what its networks compute by no more than rounding
+# Arguments of a policy that may differ: they change what its networks compute by no more than rounding, or only which of them
+# acts (``actor_averaging``)
 FREE = (
     "observation_space",
     "action_space",

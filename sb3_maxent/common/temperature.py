@@ -8,7 +8,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
 
-from sb3_maxent.common.checks import SMALLEST
+from sb3_maxent.common.checks import SMALLEST, check_number
 from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.schedules import make_schedule
 from sb3_maxent.functional import ent_coef_loss
@@ -28,11 +28,13 @@ class Temperature:
     :param ent_coef: A number or a schedule, ``"auto"`` to learn it, or ``"auto_0.1"`` to learn it from 0.1 on
     :param device: Device
     :param initial: Initial value of ``"auto"``
+    :param lowest: Smallest value of a coefficient that is not learned
     :raises ValueError: If ``ent_coef`` is none of these
     """
 
-    def __init__(self, ent_coef: float | str | Schedule, device: th.device, initial: float = 1.0):
+    def __init__(self, ent_coef: float | str | Schedule, device: th.device, initial: float = 1.0, lowest: float = 0.0):
         learned, self.schedule = parse_ent_coef(ent_coef, initial)
+        self.lowest = lowest
         self.log_value: th.Tensor | None = None
         self.optimizer: th.optim.Adam | None = None
         self.fixed_value = th.tensor(self.schedule(1.0), device=device)  # ()
@@ -51,22 +53,27 @@ class Temperature:
         Fix the coefficient at another value from now on.
 
         :param value: The value, a scalar
-        :raises ValueError: If the coefficient is learned, or the value is not a finite number >= 0
+        :raises ValueError: If the coefficient is learned, or the value is not a finite number, or too small
         """
         if self.log_value is not None:
             raise ValueError(
                 f"ent_coef_tensor={value!r}: the coefficient is learned. Change log_ent_coef.data, or give ent_coef a number"
             )
-        self.schedule = make_schedule(float(value), "ent_coef_tensor")
-        self.fixed_value.fill_(float(value))
+        number = float(value)
+        check_number(number, "ent_coef_tensor", self.lowest)
+        self.schedule = make_schedule(number, "ent_coef_tensor")
+        self.fixed_value.fill_(number)
 
     def restart(self, progress_remaining: float) -> None:
         """
         Set the value of the number or schedule that was given, or the initial value of a learned coefficient.
 
         :param progress_remaining: Remaining progress of training, from 1 to 0
+        :raises ValueError: If a function that was given returns no finite number, or one that is too small
         """
-        self.fixed_value.fill_(self.schedule(progress_remaining))
+        value = self.schedule(progress_remaining)
+        check_number(value, f"ent_coef({progress_remaining:g})", self.lowest)
+        self.fixed_value.fill_(value)
         if self.log_value is not None:
             self.log_value.data.copy_(self.fixed_value.log())
 

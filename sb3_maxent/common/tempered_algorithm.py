@@ -1,6 +1,6 @@
 """An off-policy algorithm with a temperature and a reward scale, which are saved and loaded under SB3's names."""
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
@@ -40,6 +40,8 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
     :raises ValueError: If an argument is invalid
     """
 
+    # Smallest entropy coefficient that is not learned
+    lowest_ent_coef: ClassVar[float] = 0.0
     # Whether the policy also chooses the actions before ``learning_starts``, which are random otherwise
     acts_from_start: bool = False
 
@@ -66,7 +68,8 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         if self.norm_reward is None:
             self.norm_reward, _ = parse_ent_coef(self.ent_coef)
         # Scaled rewards are small
-        self.temperature = Temperature(self.ent_coef, self.device, initial=0.01 if self.norm_reward else 1.0)
+        initial = 0.01 if self.norm_reward else 1.0
+        self.temperature = Temperature(self.ent_coef, self.device, initial, self.lowest_ent_coef)
         super()._setup_model()
         self._tell_policy()
 
@@ -130,7 +133,8 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         Start a new task with the critic and the policy of a trained model. Call it on a new model, before ``learn``.
 
         The networks are copied with their running statistics (batch normalisation, and the scale of ``norm_reward``), so this
-        model acts exactly like the other one. Target networks equal the networks that they follow. Replay buffer and
+        model acts exactly like the other one, if ``actor_averaging``, ``noise_set_size`` and, for discrete actions, the
+        temperature are the same. Target networks equal the networks that they follow. Replay buffer and
         optimizers stay empty. Before ``learning_starts`` the policy chooses the actions; they are not uniformly random. All
         arguments stay those of this model.
 

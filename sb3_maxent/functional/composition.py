@@ -1,10 +1,9 @@
 """Composition of soft Q-functions of several tasks, without further training."""
 
-import math
-
 import torch as th
 
 from sb3_maxent.functional.shapes import check_shapes
+from sb3_maxent.functional.values import soft_value_importance
 
 MODES = ("and", "or")
 
@@ -51,8 +50,8 @@ def policy_conflict(q_values: th.Tensor, log_proposal: th.Tensor, ent_coefs: th.
         D(s, a) = \gamma E_{s'} E_{a' \sim \pi} \big[ C(s', a') + D(s', a') \big]
 
     the optimal Q-function of the mean reward is between :math:`Q_{and} - C` and :math:`Q_{and}`, and the Q-function of the
-    composed policy :math:`\pi` is at most D below the optimal one. So if :math:`G \leq g` in all states, the loss is at most
-    :math:`\alpha g \gamma^2 / (1 - \gamma)^2`.
+    composed policy :math:`\pi` is at most D below the optimal one. So if :math:`G \leq g` in all states, the loss of Q is at
+    most :math:`\alpha g \gamma^2 / (1 - \gamma)^2`, and that of the soft value :math:`\alpha g \gamma / (1 - \gamma)^2`.
 
     The integral is estimated by importance sampling. All tasks use the same samples, so the estimate is never negative.
 
@@ -68,8 +67,7 @@ def policy_conflict(q_values: th.Tensor, log_proposal: th.Tensor, ent_coefs: th.
     """
     check_shapes((q_values, "parts batch samples"), (log_proposal, "batch samples"), (ent_coefs, "parts"), (weights, "parts"))
     nats, weights = q_values / ent_coefs.view(-1, 1, 1), weights.view(-1, 1, 1)  # (parts, batch, samples), (parts, 1, 1)
-    log_n = math.log(q_values.shape[2])
-    # The integral of each exp(Q / alpha), and that of their product
-    log_parts = th.logsumexp(nats - log_proposal, dim=2, keepdim=True) - log_n  # (parts, batch, 1)
-    log_product = th.logsumexp((weights * nats).sum(dim=0) - log_proposal, dim=1, keepdim=True) - log_n  # (batch, 1)
+    # The logarithm of the integral of each exp(Q / alpha), and that of their product
+    log_parts = th.stack([soft_value_importance(part, log_proposal, 1.0) for part in nats])  # (parts, batch, 1)
+    log_product = soft_value_importance((weights * nats).sum(dim=0), log_proposal, 1.0)  # (batch, 1)
     return (weights * log_parts).sum(dim=0) - log_product  # (batch, 1), lemma 1

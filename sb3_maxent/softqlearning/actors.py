@@ -15,10 +15,9 @@ from sb3_maxent.common.compilation import store
 from sb3_maxent.common.distributions import draw_noise
 from sb3_maxent.common.layers import NarrowLinear, add_linear, chunk_size, make_trunk, per_sample
 from sb3_maxent.common.observations import batch_size_of
-from sb3_maxent.common.sampled_actor import SampledActor
+from sb3_maxent.common.sampled_actor import SampledActor, check_random
 from sb3_maxent.common.types import ActionSamples, ValueNoise
 from sb3_maxent.functional import kernel_density, mixture_proposal, uniform_proposal
-from sb3_maxent.softqlearning.softmax_actor import check_random
 
 VALUE_PROPOSALS = ("mixture", "uniform")
 # Number of vectors of fixed noise, of which half make the candidates, and the largest size of the noise set
@@ -30,8 +29,9 @@ class Actor(SampledActor, BasePolicy):
     State-conditioned sampling network: :math:`a = \tanh f(\xi; s)` with standard normal noise :math:`\xi`.
 
     Its density is unknown. Features and noise pass through separate layers, and the initial range of each layer depends on the
-    number of its own inputs. So the first actions spread over the whole box, for any number and size of features. With a
-    single layer for both, a few components of noise would have almost no effect compared with a hundred features.
+    number of its own inputs. So the first actions spread over the whole box, for any number of features of order one. Those of
+    order 30 put most actions at the bounds: use ``batch_norm=True`` or ``VecNormalize`` then. With a single layer for both, a
+    few components of noise would have almost no effect compared with a hundred features.
 
     Paper: https://arxiv.org/abs/1702.08165 (section 3.3)
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
@@ -13,6 +14,7 @@ from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.discrete import choices_of
 from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.errors import finite
+from sb3_maxent.common.masks import with_checked_mask
 from sb3_maxent.common.observations import batch_size_of
 from sb3_maxent.common.types import ActionSamples
 from sb3_maxent.functional import composed_q_values, mixture_proposal, policy_conflict
@@ -110,15 +112,14 @@ class ResamplingActor(NetworklessActor):
         Draw actions near those of all policies.
 
         :param obs: Observations, shape (batch, ...)
-        :param noise: Uniform noise in [0, 1), shape (batch, samples, 1 + action), drawn here if ``None``
+        :param noise: Not used
         :param proposal: Not used
         :return: Actions, and their log density under the proposal
         """
         parts = self.policy.parts
         centres = th.cat([part.actor.sample_actions(obs, N_CENTRES) for part in parts], dim=1)
-        if noise is None:
-            noise = th.rand(len(centres), N_PROPOSALS, 1 + centres.shape[2], device=centres.device)
-        return ActionSamples(*mixture_proposal(centres, noise))
+        uniform = th.rand(len(centres), N_PROPOSALS, 1 + centres.shape[2], device=centres.device)
+        return ActionSamples(*mixture_proposal(centres, uniform))
 
     def sample_actions(self, obs: PyTorchObs, n_samples: int) -> th.Tensor:
         """
@@ -199,8 +200,7 @@ class ComposedPolicy(SoftQLearningPolicy):
         self.critic = ComposedCritic(self)
         self.critic_target = self.critic
         if isinstance(self.action_space, spaces.Box):
-            n_components = int(np.prod(self.action_space.shape))
-            self.register_buffer("candidate_noise", th.rand(N_PROPOSALS, 1 + n_components))
+            self.register_buffer("candidate_noise", th.rand(N_PROPOSALS, 1 + get_action_dim(self.action_space)))
         self.actor = ResamplingActor(self) if isinstance(self.action_space, spaces.Box) else SoftmaxActor(self)
         self.averaged_actor = None
         self.set_training_mode(False)
@@ -230,13 +230,13 @@ class ComposedPolicy(SoftQLearningPolicy):
 
         :param observation: One observation or a batch, as for ``predict``
         :return: Conflict in nats, shape (batch,), or a scalar for one observation
-        :raises ValueError: With mode ``"or"``, which does not need policies that agree
+        :raises ValueError: With mode ``"or"``, which does not need policies that agree; or if a mask allows no action
         """
         if self.mode != "and":
             raise ValueError(f"mode={self.mode!r}: only policies that are composed by 'and' must agree")
-        obs, vectorized = self.obs_to_tensor(observation)
+        obs, vectorized = self.obs_to_tensor(with_checked_mask(self, observation))
         with th.no_grad():
-            actions, log_proposal, _ = self.actor.value_samples(obs, None, "mixture")
+            actions, log_proposal, _ = self.actor.value_samples(obs)
             q_values = self.critic.q_values_of_parts(self.critic.embed(obs), actions)  # (parts, batch, samples)
             conflict = policy_conflict(finite(q_values, "Q-value"), log_proposal, self.ent_coefs, self.weights)
         values = conflict.squeeze(1).cpu().numpy()

@@ -26,7 +26,8 @@ def size_of_noise_set(
     if not isinstance(action_space, spaces.Box):
         raise ValueError(f"noise_set_size={value!r}: {type(action_space).__name__} actions need no noise, leave it out")
     schedule = make_schedule(value, "noise_set_size")
-    if not 1 <= min(schedule(1.0), schedule(0.0)) <= max(schedule(1.0), schedule(0.0)) <= largest:
+    sizes = [schedule(progress) for progress in (1.0, 0.0, progress_remaining)]
+    if not 1 <= min(sizes) <= max(sizes) <= largest:
         raise ValueError(f"noise_set_size={value!r}: give None, or a number or schedule from 1 to {largest}")
     # Rounding errors must not raise an integer to the next one
-    return math.ceil(schedule(progress_remaining) - 1e-6)
+    return math.ceil(sizes[-1] - 1e-6)

@@ -10,22 +10,8 @@ from sb3_maxent.common.distributions import Categorical
 from sb3_maxent.common.errors import finite
 from sb3_maxent.common.masks import joint_mask, mask_of
 from sb3_maxent.common.observations import batch_size_of
-from sb3_maxent.common.sampled_actor import SampledActor
+from sb3_maxent.common.sampled_actor import SampledActor, check_random
 from sb3_maxent.common.types import ActionSamples
-
-
-def check_random(deterministic: bool) -> None:
-    """
-    Refuse to act deterministically without the critic.
-
-    :param deterministic: Whether a deterministic action is asked for
-    :raises ValueError: If it is
-    """
-    if deterministic:
-        raise ValueError(
-            "deterministic=True chooses the action by its Q-value, but the actor does not know Q-values: call "
-            "model.predict(observation, deterministic=True) or policy(observation, deterministic=True)"
-        )
 
 
 class NetworklessActor(SampledActor):
@@ -119,7 +105,7 @@ class SoftmaxActor(NetworklessActor):
         """
         return self.policy.critic.all_actions(batch_size_of(obs))
 
-    def value_samples(self, obs: PyTorchObs, noise: Any, proposal: str) -> ActionSamples:
+    def value_samples(self, obs: PyTorchObs, noise: Any = None, proposal: str = "") -> ActionSamples:
         """
         Return every action once, which makes the soft value exact. A forbidden action gets infinite density, so its weight is
         0.

@@ -112,6 +112,7 @@ class SoftQLearning(MaxEntAlgorithm):
         spaces.MultiDiscrete,
         spaces.MultiBinary,
     )
+    lowest_ent_coef = SMALLEST
     policy_base = SoftQLearningPolicy
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
@@ -200,8 +201,8 @@ class SoftQLearning(MaxEntAlgorithm):
 
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
-        n_actions = math.prod(choices_of(self.action_space))
-        if n_actions > MAX_JOINT_ACTIONS and not isinstance(self.action_space, spaces.Discrete):
+        choices = choices_of(self.action_space)
+        if (n_actions := math.prod(choices)) > MAX_JOINT_ACTIONS and len(choices) > 1:
             raise ValueError(
                 f"action_space={self.action_space}: SoftQLearning evaluates all {n_actions} joint actions, but it supports no "
                 f"more than {MAX_JOINT_ACTIONS}. Use DSPG, which samples them"
@@ -224,7 +225,7 @@ class SoftQLearning(MaxEntAlgorithm):
                 "entropy of the sampling network is unknown. Give a positive number or a schedule"
             )
         schedule = make_schedule(self.ent_coef, "ent_coef")
-        if not min(schedule(1.0), schedule(0.0)) >= SMALLEST:
+        if not min(schedule(1.0), schedule(0.0)) >= self.lowest_ent_coef:
             raise ValueError(
                 f"ent_coef={self.ent_coef!r}: Soft Q-learning needs a temperature that stays positive until the end of "
                 "training, for instance 'lin_1_0.1'"

@@ -248,7 +248,7 @@ def test_a_learned_coefficient_is_not_assigned(tmp_path):
     model = make_model("DSPG", ent_coef="auto").learn(30)
     with pytest.raises(ValueError, match=r"ent_coef_tensor=0\.5: the coefficient is learned"):
         model.ent_coef_tensor = 0.5
-    with pytest.raises(ValueError, match=r"ent_coef_tensor=-1\.0 is not a schedule: give a number >= 0"):
+    with pytest.raises(ValueError, match=r"ent_coef_tensor=-1\.0: give a finite number from 0 to"):
         make_model("DSPG", ent_coef=0.2).ent_coef_tensor = -1.0
     # For load a learned one starts again
     model.save(tmp_path / "model")
@@ -275,3 +275,17 @@ def test_a_policy_knows_an_assigned_value_at_once():
     model = make_model("Discrete SoftQLearning", ent_coef=1e-4)
     model.ent_coef_tensor = 4.0
     assert model.policy.ent_coef.item() == 4.0
+
+
+@pytest.mark.parametrize("variant", ["SoftQLearning", "Discrete SoftQLearning"])
+def test_that_of_soft_q_learning_stays_positive(variant):
+    """With zero all parameters would be NaN after an update"""
+    model = make_model(variant, ent_coef=0.5)
+    with pytest.raises(ValueError, match=r"ent_coef_tensor=0\.0: give a finite number from 1\.17549e-38"):
+        model.ent_coef_tensor = 0.0
+    assert model.policy.ent_coef.item() == model.temperature.schedule(1.0) == 0.5
+    # A function that is positive at both ends
+    model = make_model(variant, ent_coef=lambda progress: abs(progress - 0.5))
+    with pytest.raises(ValueError, match=r"ent_coef\(0\.5\)=0\.0: give a finite number from 1\.17549e-38"):
+        model.learn(100)
+    assert all(parameter.isfinite().all() for parameter in model.policy.parameters())

@@ -9,6 +9,7 @@ from scipy.stats import kstest
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.critics import MultiActionCritic
+from sb3_maxent.common.errors import NonFiniteError
 from sb3_maxent.common.q_network import QNetwork
 from sb3_maxent.saving.export import export_onnx
 from sb3_maxent.softqlearning import compose
@@ -155,6 +156,7 @@ def test_two_tasks_with_tables():
     tasks = random_tasks(np.random.default_rng(0))
     tables = [task.optimal_q_values() for task in tasks]
     model = compose([table_model(table, 0.5) for table in tables])
+    assert model.gamma == 0.9
     states = th.arange(5)
     with th.no_grad():
         q_values = model.critic.q_values(model.critic.embed(states), model.critic.all_actions(5))
@@ -194,6 +196,41 @@ def test_saved_and_loaded(variant, tmp_path):
         loaded.learn(10)
     # And it can be composed again
     assert compose([model, models[0]], "or").predict(observations)[0].shape == expected.shape
+
+
+def test_normalised_parts_act_in_evaluation_mode():
+    """A batch has no effect on the action in a state, nor on the running statistics"""
+    policy_kwargs = {"net_arch": [16, 16], "batch_norm": True}
+    models = [make_model("SoftQLearning", seed=seed, policy_kwargs=policy_kwargs).learn(30) for seed in range(2)]
+    for model in models:
+        model.policy.set_training_mode(True)
+    composed = compose(models)
+    before = {name: value.clone() for name, value in composed.policy.state_dict().items()}
+    observations = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    actions = composed.predict(observations, deterministic=True)[0]
+    singles = [composed.predict(observation, deterministic=True)[0] for observation in observations]
+    assert actions == pytest.approx(np.stack(singles), abs=1e-5)
+    assert all(th.equal(value, before[name]) for name, value in composed.policy.state_dict().items())
+
+
+def test_a_model_that_is_not_finite_is_refused():
+    broken = quadratic_model(3.0, 0.4)
+    next(broken.actor.parameters()).data[0] = th.nan
+    with pytest.raises(NonFiniteError):
+        compose([MODELS[0], broken])
+
+
+def test_the_conflict_needs_masks_that_allow_something():
+    mask = np.array([1, 0, 1], np.int8)
+    env = RandomEnv(spaces.Dict({"obs": spaces.Box(-1, 1, (2,)), "action_mask": spaces.MultiBinary(3)}), spaces.Discrete(3))
+    env.observation_space["action_mask"].sample = lambda *args: mask
+    models = [SoftQLearning("MultiInputPolicy", env, ent_coef=0.1, seed=seed, buffer_size=10) for seed in range(2)]
+    policy = compose(models).policy
+    observation = {"obs": np.zeros(2, np.float32), "action_mask": mask}
+    assert 0 <= policy.conflict(observation) < np.inf
+    for bad in ({**observation, "action_mask": 0 * mask}, {"obs": observation["obs"]}):
+        with pytest.raises(ValueError, match="action_masks"):
+            policy.conflict(bad)
 
 
 def test_images():

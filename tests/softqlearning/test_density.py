@@ -11,6 +11,7 @@ import pytest
 from gymnasium import spaces
 from scipy.stats import norm, truncnorm
 
+from benchmarks.composition import energy_distance
 from sb3_maxent import SoftQLearning
 
 N_SAMPLES = 2000
@@ -96,17 +97,6 @@ class Bandit(gym.Env):
 
     def step(self, action):
         return np.ones(1, np.float32), float(self.target.reward(action.astype(float))), True, False, {}
-
-
-def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """Unbiased estimate of 2 E|X - Y| - E|X - X'| - E|Y - Y'|"""
-
-    def total(a, b):
-        squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-        return np.sqrt(np.maximum(squared, 0)).sum()
-
-    n, m = len(x), len(y)
-    return 2 * total(x, y) / (n * m) - total(x, x) / (n * (n - 1)) - total(y, y) / (m * (m - 1))
 
 
 def largest_exact_distance(target: Target, rng: np.random.Generator) -> float:

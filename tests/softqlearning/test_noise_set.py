@@ -55,6 +55,7 @@ def test_training_draws_fresh_noise():
         ("SoftQLearning", 0, "noise_set_size=0: give None, or a number or schedule from 1 to 32"),
         ("SoftQLearning", 33, "noise_set_size=33: give None"),
         ("SoftQLearning", "lin_32", "noise_set_size='lin_32': give None"),
+        ("SoftQLearning", "lin_1_33", "noise_set_size='lin_1_33': give None"),
         ("SoftQLearning", "few", "noise_set_size='few' is not a schedule"),
         ("Discrete SoftQLearning", 4, "noise_set_size=4: Discrete actions need no noise"),
     ],
@@ -62,3 +63,9 @@ def test_training_draws_fresh_noise():
 def test_bad_sizes(variant, size, message):
     with pytest.raises(ValueError, match=message):
         make_model(variant, noise_set_size=size)
+
+
+def test_a_function_that_is_too_large_in_between():
+    model = make_model("SoftQLearning", noise_set_size=lambda progress: 1 + 400 * progress * (1 - progress))
+    with pytest.raises(ValueError, match="give None, or a number or schedule from 1 to 32"):
+        model.learn(60)

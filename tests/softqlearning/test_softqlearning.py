@@ -107,7 +107,7 @@ def test_actions_rise_where_q_rises():
 @pytest.mark.parametrize("n_features", [2, 105])
 @pytest.mark.parametrize("scale", [0.1, 1, 4])
 def test_initial_actions_spread_over_the_box(scale, n_features, noise_layer):
-    """However many features there are and however large, which one initialisation for all layers does not do"""
+    """However many features there are, and of any size of order one, which one initialisation for all layers does not do"""
     env = TimeLimit(QuadraticBandit(action_dim=3), 5)
     env.unwrapped.observation_space = type(env.observation_space)(-1, 1, (n_features,))
     policy_kwargs = {"noise_layer": noise_layer}
@@ -142,6 +142,7 @@ def test_sample_actions():
     [
         ({"ent_coef": "auto"}, "cannot learn its temperature with Box actions, because the entropy"),
         ({"ent_coef": 0}, "needs a temperature that stays positive until the end"),
+        ({"ent_coef": "lin_0_1"}, "needs a temperature that stays positive until the end"),
         ({"ent_coef": "lin_0.5"}, "ent_coef='lin_0.5': Soft Q-learning needs a temperature that stays positive"),
         ({"policy_kwargs": {"use_sde": True}}, "use_sde=True: gSDE is for Gaussian policies"),
         ({"policy_kwargs": {"noise_layer": 0.5}}, "noise_layer=0.5 is not a hidden layer"),
