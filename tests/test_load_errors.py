@@ -307,6 +307,16 @@ def test_a_damaged_checkpoint(checkpoint, tmp_path, part, fraction):
     assert load_checkpoint(DSPG, tmp_path, "Pendulum-v1").num_timesteps == 30
 
 
+def test_a_damaged_environment_in_a_checkpoint(checkpoint, tmp_path):
+    """Its state is a pickle of its own"""
+    file = shutil.copytree(checkpoint, tmp_path / checkpoint.name) / "state.pkl"
+    state = pickle.loads(file.read_bytes())
+    names, pickled, complete = state["environment"]
+    file.write_bytes(pickle.dumps({**state, "environment": (names, pickled[: len(pickled) // 2], complete)}))
+    with pytest.raises(ValueError, match=rf"{checkpoint.name}.*state\.pkl is damaged, delete its folder"):
+        load_checkpoint(DSPG, tmp_path, "Pendulum-v1")
+
+
 def test_a_policy_alone(saved, tmp_path):
     """SB3's own loading, which unpickles: what is no policy is an error of pickle or of the class, not a policy"""
     policy = DSPG.load(saved["DSPG"][0]).policy

@@ -32,7 +32,7 @@ from sb3_maxent.saving.checkpoint_folder import (
     steps_of,
     unlock_folder,
 )
-from sb3_maxent.saving.environment_state import EnvironmentState, environment_state, restore_environment
+from sb3_maxent.saving.environment_state import EnvironmentState, check_layers, environment_state, restore_environment
 
 Algorithm = TypeVar("Algorithm", bound=OffPolicyAlgorithm)
 
@@ -111,13 +111,21 @@ def _load(algorithm: type[Algorithm], checkpoint: Path, env: GymEnv, **kwargs: A
     with _reading(checkpoint / STATE):
         state = pickle.loads((checkpoint / STATE).read_bytes())
         environment, last_obs, random_states = EnvironmentState(*state["environment"]), state["last_obs"], state["random"]
-    same_episodes = restore_environment(model.env, environment) and last_obs is not None
+    check_layers(model.env, environment)
+    with _reading(checkpoint / STATE):
+        same_episodes = restore_environment(model.env, environment) and last_obs is not None
     with _reading(checkpoint / REPLAY_BUFFER):
         model.load_replay_buffer(checkpoint / REPLAY_BUFFER, truncate_last_traj=False)
+    assert model.env is not None
     if same_episodes:
         model._last_obs = last_obs
     else:
         start_new_episodes(model)
+        if model.seed is not None:
+            # SB3 has seeded the environments as for a new run, so they would start with its first episodes again
+            model.env.seed(model.seed + model.num_timesteps)
+    # As before it is the space of the environment, which may draw from it, too
+    model.action_space = model.env.action_space
     _restore_random_states(model, random_states)
     return model
 
@@ -184,9 +192,11 @@ class ExactCheckpointCallback(BaseCallback):
             # Another callback has ended the rollout, and SB3 does not store the transition of the last step. The algorithms of
             # this package know that, those of SB3 do not
             start_new_episodes(self.model)  # type: ignore[arg-type]
-        if self.num_timesteps > self.saved_at and (self.in_rollout or not self._is_in_an_update()):
-            self._save()
-        unlock_folder(self.folder)
+        try:
+            if self.num_timesteps > self.saved_at and (self.in_rollout or not self._is_in_an_update()):
+                self._save()
+        finally:
+            unlock_folder(self.folder)
 
     def _is_in_an_update(self) -> bool:
         # RL Zoo calls ``on_training_end`` of its first callback after an error or an interrupt, too. The algorithms of SB3 do

@@ -12,6 +12,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 # Functions, modules and files of results are not saved, because a new environment makes them itself
 NOT_STATE = (types.FunctionType, types.ModuleType, ResultsWriter)
+# Nor is what SB3's wrappers know of their classes, and how Gymnasium made an environment, maybe with a function
+NOT_STATE_NAMES = ("class_attributes", "spec", "_cached_spec", "_saved_kwargs")
 
 
 class EnvironmentState(NamedTuple):
@@ -100,8 +102,7 @@ def environment_state(env: VecEnv | None) -> EnvironmentState:
     for layer in layers:
         attributes.append({})
         for name, value in vars(layer).items():
-            # SB3's wrappers look up the attributes of their class here
-            if name == "class_attributes" or isinstance(value, NOT_STATE):
+            if name in NOT_STATE_NAMES or isinstance(value, NOT_STATE):
                 continue
             if _can_be_pickled(value, layers):
                 attributes[-1][name] = value
@@ -113,19 +114,28 @@ def environment_state(env: VecEnv | None) -> EnvironmentState:
     return EnvironmentState([type(layer).__name__ for layer in layers], _dumps(attributes, layers), not lost)
 
 
+def check_layers(env: VecEnv | None, state: EnvironmentState) -> None:
+    """
+    Check that an environment consists of the same classes as the one of a state.
+
+    :param env: Vectorized environment
+    :param state: State of another one
+    :raises ValueError: If it does not
+    """
+    names = [type(layer).__name__ for layer in layers_of(env)]
+    if names != state.names:
+        raise ValueError(f"the environment is {names}, the one of the checkpoint was {state.names}")
+
+
 def restore_environment(env: VecEnv | None, state: EnvironmentState) -> bool:
     """
     Restore the state of environments and wrappers.
 
     :param env: Vectorized environment, made in the same way as the first one
-    :param state: State of the first one
+    :param state: State of the first one, of the same classes
     :return: Whether the episodes can continue
-    :raises ValueError: If the two consist of different classes
     """
     layers = layers_of(env)
-    names = [type(layer).__name__ for layer in layers]
-    if names != state.names:
-        raise ValueError(f"the environment is {names}, the one of the checkpoint was {state.names}")
     for layer, attributes in zip(layers, _Unpickler(io.BytesIO(state.pickled), layers).load(), strict=True):
         vars(layer).update(attributes)
     return state.complete

@@ -66,6 +66,7 @@ class ActingPolicy(nn.Module):
         self.action_shape = policy.action_space.shape or ()
         self.n_choices = len(choices_of(policy.action_space))
         self.rescale = isinstance(policy.action_space, spaces.Box)
+        self.dtype = th.as_tensor(np.empty(0, policy.action_space.dtype)).dtype
         if isinstance(policy.action_space, spaces.Box):
             self.register_buffer("low", th.as_tensor(policy.action_space.low))
             self.register_buffer("high", th.as_tensor(policy.action_space.high))
@@ -88,12 +89,12 @@ class ActingPolicy(nn.Module):
             actions = self.policy.actor.actions_from_noise(obs, noise.unsqueeze(1)).squeeze(1)  # (batch, action)
         actions = actions.reshape(-1, *self.action_shape)
         if not self.rescale:
-            return actions
+            return actions.to(self.dtype)
         # As in ``unscale_action``, clamp because of rounding
         actions = self.low + 0.5 * (actions + 1.0) * (self.high - self.low)
         if self.n_choices > 0:
             actions = th.cat([actions[:, : -self.n_choices], actions[:, -self.n_choices :].round()], dim=1)
-        return (actions if self.low.is_floating_point() else actions.round()).clamp(self.low, self.high).to(self.low.dtype)
+        return (actions if self.low.is_floating_point() else actions.round()).clamp(self.low, self.high).to(self.dtype)
 
 
 def make_normalisers(observation_space: spaces.Space, vec_normalize: VecNormalize | None) -> dict[str, Normaliser]:

@@ -6,18 +6,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from contextlib import nullcontext
+from unittest.mock import Mock
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from sb3_contrib.common.wrappers import ActionMasker
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.envs import ActionMaskObservation
+from sb3_maxent.saving.checkpoint_folder import lock_folder
 from sb3_maxent.saving.checkpoints import ExactCheckpointCallback, latest_checkpoint, load_checkpoint, save_checkpoint
 from tests.envs import RandomEnv
 from tests.models import ACTIONS, VECTOR, make_random_env
@@ -83,13 +90,20 @@ CASES = {
         pendulums,
     ),
     "DSPG, simulator": (DSPG, DSPG_SMALL, Simulator),
-    "DSPG, compiled": (DSPG, {**DSPG_SMALL, "compile": True}, pendulums),
+    "DSPG, compiled": (DSPG, {**DSPG_SMALL, "compile": True}, lambda: pendulums(monitor_dir=tempfile.mkdtemp())),
     "DSPG, normalised": (
         DSPG,
         {**DSPG_SMALL, "norm_reward": True, "policy_delay": 3, "policy_kwargs": NORMALISED},
         lambda: pendulums(normalize=False),
     ),
-    "DSPG, MuJoCo": (DSPG, DSPG_SMALL, lambda: gym.make("Hopper-v5")),
+    # A function is an argument of the wrapper, and of the environment's entry point
+    "DSPG, MuJoCo": (
+        DSPG,
+        DSPG_SMALL,
+        lambda: gym.wrappers.TransformReward(
+            gym.make(gym.spec("Hopper-v5"), reset_noise_scale=0.1), lambda reward: 2 * reward
+        ),
+    ),
     "Soft Q-learning, MuJoCo": (
         SoftQLearning,
         {**SOFT_Q_SMALL, "policy_delay": 2, "policy_kwargs": {"net_arch": [16], "batch_norm": True, "actor_averaging": 5}},
@@ -130,7 +144,7 @@ def fingerprint(model) -> str:
     add([model.num_timesteps, model._n_updates, model._episode_num, model.replay_buffer.pos])
     add([model.reward_scale.value, model.reward_scale.returns])
     add([model.replay_buffer.observations, model.replay_buffer.rewards, model._last_obs])
-    add([model.predict(model._last_obs)[0] for _ in range(3)] + [model.action_space.sample()])
+    add([model.predict(model._last_obs)[0] for _ in range(3)] + [model.action_space.sample(), random.random()])
     return digest.hexdigest()
 
 
@@ -220,6 +234,8 @@ def test_environments_in_other_processes_start_new_episodes(tmp_path):
         env.obs_rms.mean[:] = 7.0
         loaded = load_checkpoint(DSPG, tmp_path, env)
         assert loaded._last_obs is None and np.array_equal(env.obs_rms.mean, mean)
+        # Not the first episodes of the run again
+        assert env.unwrapped._seeds == [60, 61]
         assert loaded.learn(20, reset_num_timesteps=False).num_timesteps == 80
     finally:
         env.close()
@@ -231,6 +247,74 @@ def test_an_incomplete_environment_starts_new_episodes(tmp_path):
     loaded = load_checkpoint(DSPG, tmp_path, OutOfReach())
     assert loaded._last_obs is None
     assert loaded.learn(20, reset_num_timesteps=False).num_timesteps == 80
+
+
+def test_the_environment_and_the_model_draw_from_one_space(tmp_path):
+    model = DSPG("MlpPolicy", "Pendulum-v1", **DSPG_SMALL).learn(20)
+    save_checkpoint(model, tmp_path)
+    loaded = load_checkpoint(DSPG, tmp_path, "Pendulum-v1")
+    for each in (model, loaded):
+        assert each.action_space is each.env.envs[0].unwrapped.action_space
+    assert np.array_equal(model.action_space.sample(), loaded.action_space.sample())
+
+
+@pytest.mark.filterwarnings("ignore:The last trajectory in the replay buffer will be truncated")
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_with_an_algorithm_of_sb3(tmp_path, is_interrupted):
+    """It does not store the transition of the step in which a callback stops, nor say that it was interrupted in an update"""
+
+    class Stop(BaseCallback):
+        def _on_step(self):
+            return is_interrupted or self.num_timesteps < 50
+
+    class Interrupted(SAC):
+        def train(self, *args, **kwargs):
+            super().train(*args, **kwargs)
+            if is_interrupted and self.num_timesteps == 50:
+                raise KeyboardInterrupt
+
+    callback = ExactCheckpointCallback(20, tmp_path)
+    with pytest.raises(KeyboardInterrupt) if is_interrupted else nullcontext():
+        Interrupted("MlpPolicy", "Pendulum-v1", **SMALL).learn(100, [callback, Stop()])
+    callback.on_training_end()
+    assert latest_steps(tmp_path) == (40 if is_interrupted else 50)
+    loaded = load_checkpoint(SAC, tmp_path, "Pendulum-v1")
+    # In the middle of an episode if no step was lost
+    assert (loaded._last_obs is not None) == is_interrupted
+    assert loaded.learn(20, reset_num_timesteps=False).num_timesteps == loaded._total_timesteps
+
+
+def test_a_last_checkpoint_that_fails_leaves_the_folder_to_others(tmp_path):
+    callback = ExactCheckpointCallback(1000, tmp_path)
+    model = DSPG("MlpPolicy", "Pendulum-v1", **DSPG_SMALL)
+    model.save = Mock(side_effect=OSError("disk full"))
+    with pytest.raises(OSError, match="disk full"):
+        model.learn(10, callback)
+    assert can_write_in_another_thread(tmp_path)
+
+
+def can_write_in_another_thread(folder) -> bool:
+    errors = []
+
+    def lock():
+        try:
+            with lock_folder(folder):
+                pass
+        except ValueError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=lock)
+    thread.start()
+    thread.join()
+    return not errors
+
+
+def test_an_environment_that_nobody_finds_is_not_lost_in_silence(tmp_path):
+    """Gymnasium pickles MuJoCo's as what makes a new one"""
+    model = DSPG("MlpPolicy", Simulator(), **DSPG_SMALL).learn(20)
+    model.env.envs[0].unwrapped.others = {"first": gym.make("Hopper-v5")}
+    with pytest.warns(UserWarning, match=r"new episodes start after loading: Simulator\.others"):
+        save_checkpoint(model, tmp_path)
 
 
 def test_several_calls_of_learn(tmp_path):
@@ -265,6 +349,7 @@ def test_bad_folders(tmp_path):
     save_checkpoint(model, tmp_path)
     with pytest.raises(ValueError, match="has a checkpoint of more steps than the model, steps_000000000040"):
         model.learn(100, ExactCheckpointCallback(20, tmp_path))
+    assert can_write_in_another_thread(tmp_path)
     with pytest.raises(ValueError, match=r"the environment is .*VecNormalize.*the one of the checkpoint was"):
         load_checkpoint(DSPG, tmp_path, pendulums(1))
 

@@ -13,7 +13,14 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecCheckNan,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+)
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.saving.export import export_onnx
@@ -53,7 +60,7 @@ LOPSIDED = spaces.Box(np.array([[-3.0, 0.5]]), np.array([[1.0, 0.75]]), dtype=np
 IMAGES = {"features_extractor_kwargs": {"features_dim": 16}}
 NORM = {"features_extractor_class": NormalisingExtractor}
 CASES = {
-    "normalised": (DSPG, {}, {}, lambda: VecNormalize(pendulum(), clip_obs=1.5)),
+    "normalised": (DSPG, {}, {}, lambda: VecMonitor(VecNormalize(pendulum(), clip_obs=1.5))),
     "soft Q, normalised": (SoftQLearning, {}, {}, lambda: VecNormalize(pendulum(), clip_obs=1.5)),
     "rewards normalised": (DSPG, {"compile": True}, {}, lambda: VecNormalize(pendulum(), norm_obs=False)),
     "gSDE": (DSPG, {"use_sde": True}, {}, pendulum),
@@ -76,11 +83,11 @@ CASES = {
     "boxes": (DSPG, {}, {}, lambda: bandit(LOPSIDED, spaces.Box(-5, 2, (2, 3), np.float64))),
     "integers": (DSPG, {}, {}, lambda: bandit(spaces.Box(-3, 4, (2,), np.int32))),
     "soft Q, boxes": (SoftQLearning, {}, {}, lambda: bandit(LOPSIDED, spaces.Discrete(7))),
-    "several observations": (DSPG, {}, {}, several_observations),
+    "several observations": (DSPG, {}, {}, lambda: VecCheckNan(several_observations())),
     "soft Q, several observations": (SoftQLearning, {}, {}, several_observations),
     "images": (DSPG, {}, IMAGES, lambda: FakeImageEnv(screen_height=40, screen_width=40, n_channels=3, discrete=False)),
     "actions": (DSPG, {}, {}, lambda: gym.make("CartPole-v1")),
-    "factors": (DSPG, {}, {}, lambda: bandit(spaces.MultiDiscrete([3, 2]))),
+    "factors": (DSPG, {}, {}, lambda: bandit(spaces.MultiDiscrete([3, 2], dtype=np.int32))),
     "bits": (DSPG, {}, {"batch_norm": True}, lambda: bandit(spaces.MultiBinary(7))),
     "hybrid": (DSPG, {}, {}, lambda: make_random_env(spaces.Box(-1, 1, (3,)), ACTIONS["hybrid"])),
     "soft Q, actions": (SoftQLearning, {"ent_coef": 0.05}, {}, lambda: gym.make("CartPole-v1")),
@@ -156,7 +163,7 @@ def test_acts_like_predict(tmp_path, case, monkeypatch):
             th.manual_seed(3)
             noise = {} if deterministic else {"noise": model.actor.draw_noise(n, 1)[:, 0].numpy()}
             actions = run(path, raw, **noise)
-            assert actions.shape == expected.shape
+            assert actions.shape == expected.shape and actions.dtype == expected.dtype
             assert np.allclose(actions, expected, rtol=0, atol=1e-5)
     assert n == 1 or not np.allclose(actions, np.roll(actions, 1, axis=0), rtol=0, atol=1e-5)
     if model.get_vec_normalize_env() is not None and model.get_vec_normalize_env().norm_obs:
