@@ -86,6 +86,20 @@ def test_checkers_find_nothing_in_docking(kind):
     check_gymnasium_env(env.unwrapped, skip_render_check=True)
 
 
+@pytest.mark.parametrize("kind", ["MultiDiscrete", "MultiBinary"])
+def test_render_shows_the_ship(kind):
+    env = gym.make(f"Docking{kind}-v0", render_mode="rgb_array")
+    images = []
+    for position in ([4, -2], [4, -3]):
+        env.reset(options={"position": position})
+        images.append(env.render())
+    assert images[0].shape == (400, 400, 3) and images[0].dtype == np.uint8
+    # The second axis is the upper one, and the ship is left of the middle
+    changed = np.argwhere((images[0] != images[1]).any(axis=-1))
+    assert len(changed) > 50 and changed[:, 0].max() < 200 and changed[:, 1].max() < 200
+    assert DockingEnv(kind).render() is None
+
+
 def fewest_steps(distance):
     """By search through all accelerations, with the environment's own transitions"""
     env = DockingEnv(n_axes=1)

@@ -170,6 +170,20 @@ def test_speed_is_paid_in_any_direction():
 
 
 @needs_mazes
+@pytest.mark.parametrize("robot", ["Point", "Ant"])
+def test_a_simulation_that_diverges_ends_the_episode(robot):
+    """MuJoCo puts the robot back to the start, which must not look like a fast move"""
+    env = gym.make(f"{robot}Arena-v0").unwrapped
+    env.reset(seed=0)
+    for _ in range(3):
+        assert not env.step(env.action_space.sample())[2]
+    env.robot.data.qpos[0] = 20.0
+    env.robot.data.qvel[:] = np.nan
+    observation, reward, terminated, *_ = env.step(env.action_space.sample())
+    assert terminated and reward == 0 and np.isfinite(observation).all()
+
+
+@needs_mazes
 def test_the_ant_falls_on_its_back():
     env = gym.make("AntArena-v0").unwrapped
     env.reset(seed=0)

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_maxent.common.checks import check_choice, check_count
+from sb3_maxent.envs.drawing import draw_image
 
 SIZE = 8
 # Largest speed from wall to wall: 1 + 2 + ... + MAX_SPEED <= 2 * SIZE
@@ -68,15 +69,16 @@ class DockingEnv(gym.Env[np.ndarray, np.ndarray]):
 
     :param actions: ``"MultiDiscrete"`` or ``"MultiBinary"``
     :param n_axes: Number of axes
+    :param render_mode: ``"rgb_array"`` or ``None``
     :raises ValueError: If there is no such kind of actions, or the number is not a positive integer
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
 
-    def __init__(self, actions: str = "MultiDiscrete", n_axes: int = 2):
+    def __init__(self, actions: str = "MultiDiscrete", n_axes: int = 2, render_mode: str | None = None):
         check_choice(actions, "actions", ACTIONS)
         check_count(n_axes, "n_axes")
-        self.n_axes = n_axes
+        self.n_axes, self.render_mode = n_axes, render_mode
         self.action_space: spaces.Space = (
             spaces.MultiDiscrete([3] * n_axes) if actions == "MultiDiscrete" else spaces.MultiBinary(2 * n_axes)
         )
@@ -118,6 +120,23 @@ class DockingEnv(gym.Env[np.ndarray, np.ndarray]):
         info = self._info()
         share = info["docked"] / self.n_axes
         return self._observation(), share - 1.0, info["docked"] == self.n_axes, False, info
+
+    def render(self) -> np.ndarray | None:
+        """
+        Draw a line for each axis, with the dock, the ship, and where its speed takes it in the next step.
+
+        :return: Image, shape (height, width, 3), or ``None`` without a render mode
+        :raises DependencyNotInstalled: If matplotlib is missing
+        """
+        return None if self.render_mode is None else draw_image(self._draw)
+
+    def _draw(self, axes: Any) -> None:
+        rows = np.arange(self.n_axes)
+        axes.hlines(rows, -SIZE, SIZE, colors="lightgray")
+        axes.plot(np.zeros(self.n_axes), rows, "rs", markersize=12)
+        axes.hlines(rows, self.position, self.position + self.velocity, colors="b")
+        axes.plot(self.position, rows, "bo")
+        axes.set(xlim=(-SIZE - 1, SIZE + 1), ylim=(-0.5, self.n_axes - 0.5))
 
     def best_return(self) -> float:
         """

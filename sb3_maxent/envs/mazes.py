@@ -91,7 +91,7 @@ class MazeTaskEnv(gym.Env[np.ndarray, np.ndarray]):
 
     ## Episode End
 
-    1. Termination: the ant lies on its back, or its state is not finite.
+    1. Termination: the ant lies on its back, or the simulation diverges.
     2. Truncation: 500 steps.
 
     `info` has `position`. For the tasks with a goal it also has `distance` and `min_distance`, the smallest distance of the
@@ -151,15 +151,18 @@ class MazeTaskEnv(gym.Env[np.ndarray, np.ndarray]):
         Move.
 
         :param action: Forces or torques
-        :return: Observation, reward, whether the robot has fallen, False, and information
+        :return: Observation, reward, whether the robot has fallen or the simulation has diverged, False, and information
         """
-        before = self._position()
+        before, end = self._position(), self.robot.data.time + self.robot.dt
         self.robot.step(np.clip(action, -1.0, 1.0))
         observation, info = self._observation(), self._info()
         if self.has_goal:
             reward = np.exp(-(info["distance"] ** 2) / (2 * (BUMP_WIDTH * self.cell) ** 2))
         else:
             reward = np.linalg.norm(info["position"] - before) / self.robot.dt
+        if self.robot.data.time < end - 0.5 * self.robot.model.opt.timestep:
+            # The simulation has diverged, and MuJoCo has put the robot back to the start, where its clock began again
+            return observation, 0.0, True, False, info
         return observation, float(reward), self._has_fallen(observation), False, info
 
     def render(self) -> Any:
@@ -190,8 +193,7 @@ class MazeTaskEnv(gym.Env[np.ndarray, np.ndarray]):
 
     def _has_fallen(self, observation: np.ndarray) -> bool:
         # From the quaternion of the torso: the z component of its upward axis. A point has none
-        fallen = self.is_ant and 1 - 2 * (observation[4] ** 2 + observation[5] ** 2) < 0
-        return bool(fallen or not np.isfinite(observation).all())
+        return bool(self.is_ant and 1 - 2 * (observation[4] ** 2 + observation[5] ** 2) < 0)
 
 
 def make_maze(robot: str, layout: list[list[Any]], render_mode: str | None) -> Any:

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import DependencyNotInstalled
+
+from sb3_maxent.envs.drawing import draw_image
 
 SIZE = 7.0
 
@@ -120,21 +121,12 @@ class MultiGoalEnv(gym.Env[np.ndarray, np.ndarray]):
         :return: Image, shape (height, width, 3), or ``None`` without a render mode
         :raises DependencyNotInstalled: If matplotlib is missing
         """
-        if self.render_mode is None:
-            return None
-        try:
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise DependencyNotInstalled("Rendering MultiGoal-v0 needs matplotlib: pip install matplotlib") from error
+        return None if self.render_mode is None else draw_image(self._draw)
 
-        figure = Figure(figsize=(4, 4))
-        canvas, axes = FigureCanvasAgg(figure), figure.add_axes((0, 0, 1, 1))
+    def _draw(self, axes: Any) -> None:
         grid = np.stack(np.meshgrid(*[np.linspace(-SIZE, SIZE, 100)] * 2), axis=-1)  # (100, 100, 2)
         cost = ((grid[:, :, None] - self.goals) ** 2).sum(axis=-1).min(axis=-1)  # (100, 100)
         axes.contour(grid[..., 0], grid[..., 1], cost, 20, colors="lightgray", linewidths=0.8)
         axes.plot(*self.goals.T, "ro", markersize=10)
         axes.plot(*np.array(self.path).T, "b.-")
         axes.set(xlim=(-SIZE, SIZE), ylim=(-SIZE, SIZE), aspect="equal")
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
