@@ -1,7 +1,7 @@
 """
 Shortens the returns of three steps to one step in the middle of a run, to measure whether it pays.
 
-    python -m rl_zoo3.train --algo dspg --env Ant-v4 --seed 1 --hyperparams callback:"'benchmarks.shorter_returns.ShortenReturns'"
+    python -m rl_zoo3.train --algo dspg --env Ant-v4 --hyperparams callback:"'benchmarks.shorter_returns.ShortenReturns'"
 """
 
 from stable_baselines3.common.buffers import NStepReplayBuffer

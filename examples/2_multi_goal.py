@@ -4,7 +4,7 @@ Figure 1 of the Soft Q-learning paper: four goals, all equally good. Minutes of 
     python examples/2_multi_goal.py
 
 draws ``multi_goal.png``. First row: rollouts over the contours of the distance to the nearest goal. The other rows: level
-curves of the learned Q-function over the actions in three states, with 100 sampled actions.
+curves of the learned Q-function over the actions in three states, with 100 sampled actions. It needs the extra ``plots``.
 """
 
 import gymnasium as gym

@@ -4,7 +4,7 @@ What the temperature does to a policy: the figure of docs/temperature.md. Second
     python examples/3_temperature.py
 
 draws ``temperature.png``: a Q-function of one action, its Boltzmann densities at three temperatures, and at one of them the
-squashed Gaussian with the largest soft value, which is what SAC and DSPG aim at.
+squashed Gaussian with the largest soft value, which is what SAC and DSPG aim at. It needs the extra ``plots``.
 """
 
 import numpy as np

@@ -10,7 +10,7 @@ Figures of the exploration and pretraining experiments of the Soft Q-learning pa
 line or get nearer than the threshold: at some time, and in the mean of the last ten episodes. ``returns``: learning curves,
 for instance pretrained against from scratch, and the mean return of all seeds, over the run and at the end. ``traces``: paths
 of the trained policies from above, of the first seed, and how far the directions of each seed spread. Each draws a PNG of all
-results, or of those whose names are given, in the working directory.
+results, or of those whose names are given, in the working directory. It needs the extra ``plots``.
 """
 
 import json

@@ -5,7 +5,7 @@ Record a GIF of a trained agent.
     MUJOCO_GL=egl python examples/8_gif.py AntArena-v0 logs/ant/final.zip ant.gif softqlearning
 
 The variable ``MUJOCO_GL`` (``egl`` or ``osmesa``) is for MuJoCo tasks on a machine without a screen. Unlike RL Zoo's
-``record_video``, the script writes a small file and follows the robot with the camera.
+``record_video``, the script writes a small file, and follows the robot of Gymnasium's MuJoCo tasks with the camera.
 """
 
 import sys
@@ -34,7 +34,7 @@ def record(model: BaseAlgorithm, env_id: str, n_steps: int) -> tuple[list[np.nda
     :param n_steps: Largest number of steps
     :return: Images, shape (height, width, 3) each, and the time between two of them in seconds
     """
-    mujoco = "mujoco" in gym.spec(env_id).entry_point
+    mujoco = "mujoco" in str(gym.spec(env_id).entry_point)
     env = gym.make(env_id, render_mode="rgb_array", **({"camera_name": "track"} if mujoco else {}))
     observation, _ = env.reset(seed=0)
     frames = [env.render()]

@@ -15,6 +15,7 @@ SCRIPTS = (
     "train",
     "enjoy",
     "record_video",
+    "record_training",
     "benchmark",
     "load_from_hub",
     "push_to_hub",

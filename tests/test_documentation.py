@@ -65,10 +65,12 @@ def test_a_wrong_block_fails(tmp_path, short_training):
         run(page)
 
 
-COMMAND = re.compile(r"^python (?:-m )?(rl_zoo3\.\S+|sb3_maxent \w+|benchmarks\S+|examples\S+|pytest)(.*)$", re.MULTILINE)
+COMMAND = re.compile(
+    r"^(?:\w+=\S+ )*python (?:-m )?(rl_zoo3\.\S+|sb3_maxent \w+|benchmarks\S+|examples\S+|pytest)(.*)$", re.MULTILINE
+)
 WITH_COMMANDS = [*PAGES, ROOT / "docs" / "results.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 COMMANDS = [(page.name, *match.groups()) for page in WITH_COMMANDS for match in COMMAND.finditer(page.read_text())]
-PATH_ARGUMENT = re.compile(r"(?:hyperparams|tests|benchmarks|docs)/[\w/.-]+")
+PATH_ARGUMENT = re.compile(r"(?:hyperparams|tests|benchmarks|docs|trained_agents)/[\w/.-]+")
 
 
 def script_of(name: str) -> Path:

@@ -10,7 +10,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-from sb3_maxent.common.checks import check_count
+from sb3_maxent.common.checks import SMALLEST, check_count
 from sb3_maxent.common.discrete import choices_of, joint_actions, one_hot
 from sb3_maxent.common.hybrid import encode_hybrid
 from sb3_maxent.common.hybrid_space import HybridBox
@@ -88,14 +88,14 @@ class MultiActionCritic(BaseModel):
     @th.no_grad()
     def after_step(self) -> None:
         """
-        Restore constraints of the parameters after a step of the optimizer: with ``unit_norm``, the norms of the weights.
+        Restore constraints when made and after optimizer steps: with ``unit_norm``, the norms of weights that are not frozen.
 
         Paper: https://arxiv.org/abs/2509.25174
         """
-        if self.unit_norm:
-            for network in self.q_networks:
-                for weight in network.hidden_weights():  # type: ignore[operator]
-                    weight.div_(th.linalg.vector_norm(weight, dim=1, keepdim=True))
+        for network in self.q_networks if self.unit_norm else ():
+            for weight in network.hidden_weights():  # type: ignore[operator]
+                if weight.requires_grad:
+                    weight.div_(th.linalg.vector_norm(weight, dim=1, keepdim=True).clamp_min(SMALLEST))
 
     def forward(self, obs: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:
         """

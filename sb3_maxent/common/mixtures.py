@@ -97,7 +97,7 @@ class SquashedMixture(PolicyDistribution):
         numbers = th.arange(n_components, device=noise.device)  # (components,)
         # A stratum begins where the one before it ends. A sum without the last term never falls, a difference may by rounding
         shares = F.pad(probabilities.cumsum(dim=1)[:, :-1], (1, 0))  # (batch, components)
-        starts = th.round(n_free * shares).clamp(max=n_free) + 2 * numbers  # (batch, components)
+        starts = th.round(n_free * shares) + 2 * numbers  # (batch, components)
         places = th.arange(n_samples, device=noise.device)  # (samples,)
         choice = (places.unsqueeze(1) >= starts.unsqueeze(1)).sum(dim=2) - 1  # (batch, samples)
         members = choice.unsqueeze(1) == numbers.unsqueeze(1)  # (batch, components, samples)

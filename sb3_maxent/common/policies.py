@@ -155,14 +155,14 @@ class MaxEntPolicy(SACPolicy):
 
     def _check_disjoint(self) -> None:
         """
-        Check that no two networks have a parameter in common: it would follow the gradient of both.
+        Check that no two networks have a parameter in common that is trained: it would follow the gradient of both.
 
         :raises ValueError: If they have
         """
         networks: tuple[Any, ...] = (self.actor, self.critic)
         trained = [parameters_of(network.optimizer) for network in networks if network.optimizer is not None]
         target: list[th.Tensor] = [] if self.critic_target is self.critic else [*self.critic_target.parameters()]
-        addresses = [id(parameter) for group in (*trained, target) for parameter in group]
+        addresses = [id(parameter) for group in (*trained, target) for parameter in group if parameter.requires_grad]
         if len(addresses) != len(set(addresses)):
             raise ValueError(
                 "policy_kwargs: actor, critic and target critic have parameters in common, because a module was given where "

@@ -11,8 +11,9 @@ class RewardScale:
     r"""
     Running standard deviation of the discounted return so far, :math:`G_t = r_t + \gamma G_{t-1}`.
 
-    If rewards are divided by this scale, returns are of order one in every task. ``norm_reward`` of SB3's ``VecNormalize``
-    uses the same scale, but it also clips rewards, and its statistics are not part of the model.
+    If rewards are divided by this scale, returns are of order one where rewards differ along the episodes. Where they are rare
+    or constant the scale is smaller than the returns: a single reward at the end of 1,000 steps becomes 32. ``norm_reward`` of
+    SB3's ``VecNormalize`` uses the same scale, but it also clips rewards, and its statistics are not part of the model.
 
     Paper: https://arxiv.org/abs/2502.15280
     """

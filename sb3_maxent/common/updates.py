@@ -116,7 +116,7 @@ class TargetUpdate:
         self.moving: list[tuple[th.Tensor, th.Tensor]] = [*zip(source.parameters(), target.parameters(), strict=True)]
         self.copied: list[tuple[th.Tensor, th.Tensor]] = []
         for (name, buffer), follower in zip(source.named_buffers(), target.buffers(), strict=True):
-            if average_statistics and "running_" in name:
+            if average_statistics and "running_" in name and buffer.is_floating_point():
                 self.moving.append((buffer, follower))
             elif not name.endswith("num_batches_tracked"):
                 self.copied.append((buffer, follower))

@@ -172,7 +172,6 @@ class Actor(DistributionActor, SACActor):
         if isinstance(self.action_dist, StateDependentNoiseDistribution):
             # gSDE fixes one noise matrix for a while: its samples of one state are all alike, so use the marginal
             distribution, latent = self.action_dist, kwargs["latent_sde"]  # (batch, latent)
-            latent = latent if distribution.learn_features else latent.detach()
             variance = latent.square() @ distribution.get_std(log_std).square()  # (batch, action)
             log_std = 0.5 * th.log(variance + distribution.epsilon)
         return SquashedGaussian(mean, log_std)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from sb3_maxent import DSPG, SoftQLearning
 from sb3_maxent.common.errors import NonFiniteError
@@ -111,3 +112,22 @@ def test_its_length_is_a_count(value):
 def test_a_softmax_of_q_values_has_none():
     with pytest.raises(ValueError, match="actor_averaging=10 has no effect"):
         SoftQLearning("MlpPolicy", "CartPole-v1", policy_kwargs={"actor_averaging": 10})
+
+
+class Counting(FlattenExtractor):
+    """Its buffer has the name of a running statistic, and is an integer, which has no moving average"""
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space)
+        self.register_buffer("running_count", th.zeros((), dtype=th.int64))
+
+    def forward(self, observations):
+        self.running_count += 1
+        return super().forward(observations)
+
+
+def test_an_integer_buffer_is_copied():
+    policy_kwargs = {"actor_averaging": 3, "features_extractor_class": Counting}
+    model = make_model("DSPG", policy_kwargs=policy_kwargs).learn(30)
+    counts = [actor.features_extractor.running_count.item() for actor in (model.actor, model.policy.averaged_actor)]
+    assert counts[0] - 2 <= counts[1] <= counts[0] and counts[1] > 10

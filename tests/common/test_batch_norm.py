@@ -76,6 +76,17 @@ def test_unit_norm(variant):
     assert max((weight.norm(dim=1) - 1).abs().max().item() for weight in free.critic.q_networks[0].hidden_weights()) > 0.01
 
 
+def test_unit_norm_leaves_frozen_weights_and_units_without_weights():
+    model = make_model("DSPG", policy_kwargs={**NORMALISED, "unit_norm": True})
+    frozen, pruned = (network.hidden_weights()[0] for network in model.critic.q_networks)
+    frozen.requires_grad_(False).fill_(2.0)
+    pruned.data[0] = 0.0
+    pruned.data[1:] *= 3
+    model.critic.after_step()
+    assert (frozen == 2).all() and (pruned[0] == 0).all()
+    assert th.allclose(pruned[1:].norm(dim=1), th.ones(len(pruned) - 1))
+
+
 def test_unit_norm_changes_no_value():
     """Behind a normalisation the scale of weights has no effect but through its epsilon"""
     network = QNetwork(3, 2, [64, 64], nn.ReLU, -1, batch_norm=True)

@@ -7,6 +7,7 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_maxent import DSPG, SoftQLearning
+from sb3_maxent.common import layers
 from sb3_maxent.common.critics import MultiActionCritic
 from sb3_maxent.common.layers import BatchNorm, follow_each_batch
 from sb3_maxent.common.observations import join_batches
@@ -64,7 +65,9 @@ def assert_embeds(critic, output, obs, next_obs):
 
 
 @pytest.mark.parametrize("action_layer", [0, -1])
-def test_target_networks_see_the_same_batch(action_layer):
+def test_target_networks_see_the_same_batch(action_layer, monkeypatch):
+    # They must not see it in parts, which fit a cache
+    monkeypatch.setattr(layers, "CHUNK_FLOATS", 1)
     critic, target = make_critic(action_layer=action_layer), make_critic(action_layer=action_layer)
     target.set_training_mode(False)
     obs, next_obs = th.randn(5, 3), th.randn(5, 3) * 3 + 1

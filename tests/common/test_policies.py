@@ -25,3 +25,12 @@ def test_networks_have_no_parameter_in_common(algorithm, env):
         algorithm(
             "MlpPolicy", env, policy_kwargs={"features_extractor_class": GivenModule, "features_extractor_kwargs": kwargs}
         )
+
+
+def test_networks_may_have_a_frozen_module_in_common():
+    module = nn.Linear(3, 3).requires_grad_(False)
+    before = module.weight.clone()
+    arguments = {"features_extractor_class": GivenModule, "features_extractor_kwargs": {"module": module}}
+    model = DSPG("MlpPolicy", "Pendulum-v1", policy_kwargs=arguments, learning_starts=10, buffer_size=50).learn(30)
+    assert model.critic_target.features_extractor.module is model.actor.features_extractor.module is module
+    assert (module.weight == before).all()

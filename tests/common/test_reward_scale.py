@@ -124,3 +124,11 @@ def test_updates_see_scaled_rewards(variant, monkeypatch):
     np.random.seed(0)
     rewards = model.replay_buffer.sample(16).rewards
     assert model.reward_scale.value > 2 and th.allclose(seen[0] * model.reward_scale.value, rewards)
+
+
+@pytest.mark.parametrize(("norm_reward", "low", "high"), [(True, 0.1, 10), (False, 30, 1000)])
+def test_reward_scale_is_that_of_the_rewards_that_the_model_learns_from(norm_reward, low, high):
+    """VecNormalize has divided them already"""
+    env = VecNormalize(pendulums(normalize=False), norm_reward=norm_reward)
+    model = DSPG("MlpPolicy", env, norm_reward=True, gradient_steps=0, **SMALL).learn(400)
+    assert low < model.reward_scale.value < high

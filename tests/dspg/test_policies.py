@@ -41,9 +41,10 @@ def test_log_std_head_is_sb3s():
     assert policy.actor.action_distribution(observations).log_std.max().item() == 2.0
 
 
-def test_gsde_marginal():
+@pytest.mark.parametrize("kwargs", [{"log_std_init": -1.0}, {"log_std_init": 0.3, "use_expln": True}])
+def test_gsde_marginal(kwargs):
     """Actions of freshly drawn noise matrices have the density that the marginal claims"""
-    policy, observations = make_policy(use_sde=True, log_std_init=-1.0), th.randn(1, 3)
+    policy, observations = make_policy(use_sde=True, **kwargs), 0.3 * th.randn(1, 3)
     th.manual_seed(0)
     policy.reset_noise(batch_size=20_000)
     actions = th.atanh(policy.actor(observations.expand(20_000, 3)).double().clamp(-1 + 1e-7, 1 - 1e-7))

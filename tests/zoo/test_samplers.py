@@ -62,6 +62,8 @@ def test_shared_search_space(sampled, key):
         assert 0.97 <= trial["gamma"] <= 0.9999
         assert 1 <= trial["train_freq"] <= 10 and trial["target_update_interval"] == 1
         assert trial["learning_rate"] != trial["qf_learning_rate"]
+        assert all(1e-5 <= trial[name] <= 2e-3 for name in ("learning_rate", "qf_learning_rate"))
+        assert 0.001 <= trial["tau"] <= 0.08
         own = {"n_critics", "unit_norm"} if key == "softqlearning" else set()
         assert set(trial["policy_kwargs"]) - own == {"net_arch", "action_layer", "batch_norm"}
     assert {trial["policy_delay"] for trial in trials} == {1, 2, 3}
