@@ -19,6 +19,7 @@ class ChangeLater(BaseCallback):
     :param n_steps: Number of steps of the returns, for a model with ``n_steps > 1``
     :param learning_rate: Learning rate of all networks
     :param n_action_samples: Number of actions per state in the actor loss
+    :param target_entropy: Target entropy in nats
     """
 
     def __init__(
@@ -27,9 +28,11 @@ class ChangeLater(BaseCallback):
         n_steps: int | None = None,
         learning_rate: float | None = None,
         n_action_samples: int | None = None,
+        target_entropy: float | None = None,
     ):
         super().__init__()
-        self.after, self.n_steps, self.learning_rate, self.n_action_samples = after, n_steps, learning_rate, n_action_samples
+        self.after, self.learning_rate, self.target_entropy = after, learning_rate, target_entropy
+        self.n_steps, self.n_action_samples = n_steps, n_action_samples
 
     def _on_step(self) -> bool:
         model: Any = self.model
@@ -39,4 +42,6 @@ class ChangeLater(BaseCallback):
             model.n_action_samples = self.n_action_samples or model.n_action_samples
             if self.learning_rate is not None:
                 model.lr_schedule = ConstantSchedule(self.learning_rate)
+            if self.target_entropy is not None:
+                model.target_entropy = self.target_entropy
         return True
