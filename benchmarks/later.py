@@ -37,9 +37,11 @@ class ChangeLater(BaseCallback):
     def _on_step(self) -> bool:
         model: Any = self.model
         if self.num_timesteps > self.after:
-            # The buffer holds single steps, and computes the returns when it is sampled
-            model.replay_buffer.n_steps = self.n_steps or model.replay_buffer.n_steps
-            model.n_action_samples = self.n_action_samples or model.n_action_samples
+            if self.n_steps is not None:
+                # The buffer holds single steps, and computes the returns when it is sampled
+                model.replay_buffer.n_steps = self.n_steps
+            if self.n_action_samples is not None:
+                model.n_action_samples = self.n_action_samples
             if self.learning_rate is not None:
                 model.lr_schedule = ConstantSchedule(self.learning_rate)
             if self.target_entropy is not None:
