@@ -108,13 +108,7 @@ class MultiActionCritic(BaseModel):
         return tuple(self.predictions(self.embed(obs), self.one_sample(actions)))
 
     def q1_forward(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
-        """
-        Q-values of one action per state from the first network, as in SB3.
-
-        :param obs: Observations, shape (batch, ...)
-        :param actions: Actions in [-1, 1] or choices, shape (batch, action), or numbers of actions, shape (batch, 1)
-        :return: Q-values, shape (batch, 1)
-        """
+        """The first of :meth:`forward`, as in SB3."""
         return self(obs, actions)[0]
 
     def embed(self, obs: PyTorchObs) -> list[th.Tensor]:
@@ -177,6 +171,11 @@ class MultiActionCritic(BaseModel):
         :return: Q-values, shape (batch, samples)
         """
         return self.value(self._predictions_in_evaluation_mode(embedding, actions))  # (batch, samples)
+
+    def mean_q_values(self, embedding: list[th.Tensor], actions: th.Tensor) -> th.Tensor:
+        """As :meth:`q_values`, but the mean over the networks of each one's value, see https://arxiv.org/abs/2101.05982."""
+        predictions = self._predictions_in_evaluation_mode(embedding, actions)  # (networks, batch, samples)
+        return th.stack([self.value(each) for each in predictions.split(1)]).mean(dim=0)  # (batch, samples)
 
     def _predictions_in_evaluation_mode(self, embedding: list[th.Tensor], actions: th.Tensor) -> th.Tensor:
         # Batch normalisation must not take its statistics from the many actions of the policy

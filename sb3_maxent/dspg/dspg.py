@@ -72,6 +72,8 @@ class DSPG(MaxEntAlgorithm):
     :param n_target_samples: Number of actions sampled per next state in the critic target, ``None`` for ``n_action_samples``
     :param baseline: ``"loo"`` subtracts the mean of the other samples in the actor loss (exactly unbiased),
         ``"none"`` is the paper's estimator
+    :param actor_q_value: Q-value that the actor follows: ``"min"`` is the smallest of the critics, as in the critic target,
+        and ``"mean"`` is their mean, in which the errors of the critics partly cancel
     :param max_grad_norm: Largest norm of the actor's gradient over all its parameters, ``None`` not to clip
     :param policy_delay: Number of updates of the critic for each update of the actor and of a learned entropy coefficient
     :param norm_reward: Whether to divide rewards by a running standard deviation of the discounted return, part of the saved
@@ -132,6 +134,7 @@ class DSPG(MaxEntAlgorithm):
         n_action_samples: int = 4,
         n_target_samples: int | None = 1,
         baseline: str = "loo",
+        actor_q_value: str = "min",
         max_grad_norm: float | None = 5.0,
         policy_delay: int = 2,
         norm_reward: bool | None = None,
@@ -184,6 +187,7 @@ class DSPG(MaxEntAlgorithm):
         self.n_action_samples = n_action_samples
         self.n_target_samples = n_target_samples
         self.baseline = baseline
+        self.actor_q_value = actor_q_value
         if _init_setup_model:
             self._setup_model()
 
@@ -193,6 +197,7 @@ class DSPG(MaxEntAlgorithm):
         if self.n_target_samples is not None:
             check_count(self.n_target_samples, "n_target_samples")
         check_choice(self.baseline, "baseline", BASELINES)
+        check_choice(self.actor_q_value, "actor_q_value", ("min", "mean"))
         if self.baseline == "loo" and self.n_action_samples < 2:
             raise ValueError(
                 f"baseline='loo' needs at least two action samples per state, got n_action_samples={self.n_action_samples}: "
@@ -225,8 +230,9 @@ class DSPG(MaxEntAlgorithm):
         self, observations: PyTorchObs, embedding: list[th.Tensor], noise: th.Tensor, ent_coef: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor]:
         actions, log_prob, weights = self.actor.action_samples(observations, noise)
+        evaluate = self.critic.q_values if self.actor_q_value == "min" else self.critic.mean_q_values
         with th.no_grad():
-            q_values = self.critic.q_values(embedding, actions)  # (batch, samples)
+            q_values = evaluate(embedding, actions)  # (batch, samples)
         loss = score_function_loss(log_prob, q_values, ent_coef, self.baseline, weights)  # (), eq. 17
         return loss, expectation(log_prob.detach(), weights)  # (), (batch, 1)
 

@@ -57,6 +57,17 @@ def test_many_actions_equal_a_loop_over_single_ones(kind, action_layer, n_critic
         assert th.allclose(q_values_of(critic, observations, actions), with_gradient, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_mean_over_the_networks(batch_norm):
+    critic = make_critic(n_critics=3, batch_norm=batch_norm)
+    observations, actions = sample_observations(VECTOR, 6), th.rand(6, 4, 2) * 2 - 1
+    critic.set_training_mode(False)
+    loop = [th.cat(critic(observations, actions[:, i]), dim=1) for i in range(4)]
+    values = critic.mean_q_values(critic.embed(observations), actions)
+    assert th.allclose(values, th.stack(loop, dim=1).mean(dim=2), atol=1e-6)
+    assert (values - q_values_of(critic, observations, actions) > 1e-3).all()
+
+
 def test_an_embedding_serves_several_evaluations():
     critic = make_critic()
     observations, actions = sample_observations(VECTOR, 6), th.rand(6, 7, 2) * 2 - 1

@@ -7,6 +7,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_maxent import DSPG
+from sb3_maxent.functional import score_function_loss
 from tests.envs import QuadraticBandit
 from tests.functional.closed_forms import BoundedQuadraticBandit
 from tests.gradients import descend, moved, next_value
@@ -104,6 +105,34 @@ def test_next_value_by_hand():
             total += q_values - ent_coef * log_prob
         value = next_value(model, observations, noise, th.tensor(ent_coef))
     assert th.allclose(value, total / 4, atol=1e-5)
+
+
+@pytest.mark.parametrize("actor_q_value", ["min", "mean"])
+def test_the_actor_follows_the_smallest_critic_or_their_mean(actor_q_value):
+    """The target is the smallest one in both cases"""
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "policy_kwargs": {"net_arch": [16]}}, actor_q_value=actor_q_value)
+    model.learn(20)
+    model.policy.set_training_mode(False)
+    observations, noise, ent_coef = th.randn(5, 3), th.randn(5, 4, 1), th.tensor(0.3)
+    embedding = model.critic.embed(observations)
+    actions, log_prob, _ = model.actor.action_samples(observations, noise)
+    predictions = model.critic.predictions(embedding, actions)  # (networks, batch, samples)
+    losses = {
+        name: score_function_loss(log_prob, values.detach(), ent_coef, "loo").item()
+        for name, values in {"min": predictions.amin(dim=0), "mean": predictions.mean(dim=0)}.items()
+    }
+    loss, _ = model._actor_loss(observations, embedding, noise, ent_coef)
+    assert loss.item() == pytest.approx(losses.pop(actor_q_value), rel=1e-5) and loss.item() != pytest.approx(*losses.values())
+    model.policy.set_training_mode(True)
+    values = {}
+    for model.actor_q_value in ("min", "mean"):
+        values[model.actor_q_value] = next_value(model, observations, noise, ent_coef)
+    assert th.equal(values["min"], values["mean"])
+
+
+def test_bad_q_value_of_the_actor():
+    with pytest.raises(ValueError, match=r"actor_q_value='max' is not one of \('min', 'mean'\)"):
+        DSPG("MlpPolicy", "Pendulum-v1", actor_q_value="max")
 
 
 @pytest.mark.parametrize("arguments", [{"baseline": "loo", "n_action_samples": 1}, {"baseline": "mean"}, {"baseline": None}])
