@@ -218,6 +218,10 @@ def test_masks_for_predict(algorithm):
         model.predict(observation, action_masks=[1, 1, 1, 0, 0])
     with pytest.raises(ValueError, match=r"^action_masks of shape \(4,\): give 5 numbers per state"):
         model.predict(observation, action_masks=[1, 1, 1, 0])
+    with pytest.raises(ValueError, match=r"^action_masks=.*: 2 masks for 1 states, give one per state"):
+        model.predict(observation, action_masks=masks)
+    with pytest.raises(ValueError, match=r"^action_masks=.*: 1 masks for 2 states, give one per state"):
+        model.predict(batch, action_masks=masks[0])
     plain = algorithm("MlpPolicy", TabularMDP(spaces.Discrete(4)), **{**SMALL, **arguments})
     with pytest.raises(ValueError, match=r"the policy was trained without masks.*ActionMaskObservation"):
         plain.predict(np.ones(3, np.float32), action_masks=[1, 0, 0, 0])

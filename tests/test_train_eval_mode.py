@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
@@ -25,6 +26,15 @@ class NormalisingExtractor(BaseFeaturesExtractor):
 
     def forward(self, observations):
         return self.dropout(self.norm(self.linear(observations)))
+
+
+class InterruptAfterTraining(BaseCallback):
+    def _on_step(self):
+        return True
+
+    def _on_rollout_start(self):
+        if self.model._n_updates > 2:
+            raise KeyboardInterrupt
 
 
 def make_normalising(case, **arguments):
@@ -124,3 +134,24 @@ def test_modes_of_pytorch(mode):
     expected = model.predict(observation, deterministic=True)[0]
     both = model.predict(np.concatenate([observation, observation + 1]), deterministic=True)[0]
     assert both[:1] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["DSPG", "SoftQLearning"])
+def test_evaluation_mode_outside_of_updates(variant, tmp_path):
+    """A state alone has an action and Q-values, and looking at them moves no statistics"""
+    model = make_model(variant, policy_kwargs={"batch_norm": True})
+
+    def look(model):
+        before = {name: buffer.clone() for name, buffer in model.policy.named_buffers()}
+        observation, action = th.ones(1, 3), th.zeros(1, 1)
+        values = [*model.critic(observation, action), model.policy(observation, deterministic=True)]
+        assert not any(module.training for module in model.policy.modules())
+        assert all(th.equal(buffer, before[name]) for name, buffer in model.policy.named_buffers())
+        return th.cat(values)
+
+    look(model)
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(30, callback=InterruptAfterTraining())
+    look(model)
+    model.learn(30).save(tmp_path / "model")
+    assert th.equal(look(type(model).load(tmp_path / "model")), look(model))

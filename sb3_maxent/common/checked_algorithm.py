@@ -29,7 +29,10 @@ from sb3_maxent.common.masks import MASK, check_masks, sample_allowed
 from sb3_maxent.common.schedules import make_schedule
 
 # Errors that SB3 raises if the parts of a file do not fit each other, the algorithm or the arguments
-UNFIT = (AttributeError, EOFError, ImportError, LookupError, RuntimeError, TypeError, ValueError, pickle.PickleError)
+UNFIT = (
+    *(AssertionError, AttributeError, EOFError, ImportError, LookupError, RuntimeError, TypeError, ValueError),
+    pickle.PickleError,
+)
 SelfCheckedAlgorithm = TypeVar("SelfCheckedAlgorithm", bound="CheckedOffPolicyAlgorithm")
 
 
@@ -234,6 +237,8 @@ class CheckedOffPolicyAlgorithm(OffPolicyAlgorithm):
             if not isinstance(error, ValueError) or not str(error).startswith(theirs):
                 raise
             raise NonFiniteError(f"policy is not finite at environment step {self.num_timesteps}: {error}") from error
+        finally:
+            self.policy.set_training_mode(False)
         check_parameters(self)
         return self
 

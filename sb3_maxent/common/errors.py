@@ -13,7 +13,8 @@ ENVIRONMENT_HINT = (
 )
 Finite = TypeVar("Finite", np.ndarray, th.Tensor)
 ACTION_HINT = (
-    "The networks or the action noise returned this value: continue from the last checkpoint, or normalise the observations"
+    "The networks or the action noise returned this value, or the observation is not finite: continue from the last "
+    "checkpoint, or normalise the observations"
 )
 PARAMETER_HINT = (
     "Continue from the last checkpoint, with a smaller learning_rate or max_grad_norm, or with normalised rewards and "

@@ -100,6 +100,9 @@ def with_checked_mask(policy: Any, observation: Observation, action_masks: Any =
         rest = {key: value for key, value in observation.items() if key != MASK}
         # The mask may be all that is observed
         is_batch = policy.is_vectorized_observation(rest) if rest else np.asarray(given).ndim > 1
+        n_states = len(next(iter(rest.values()), masks)) if is_batch else 1
+        if len(masks) != n_states:
+            raise ValueError(f"action_masks={action_masks!r}: {len(masks)} masks for {n_states} states, give one per state")
         return {**rest, MASK: masks if is_batch else masks[0]}
     if action_masks is not None:
         raise ValueError(

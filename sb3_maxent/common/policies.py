@@ -87,6 +87,8 @@ class MaxEntPolicy(SACPolicy):
             optimizer_kwargs=optimizer_kwargs,
             **kwargs,
         )
+        # Only an update evaluates in training mode, where a batch normalisation depends on the other states and moves
+        self.set_training_mode(False)
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.actor = self.make_actor()
@@ -144,10 +146,9 @@ class MaxEntPolicy(SACPolicy):
         :param mode: Whether to train
         :return: The policy
         """
-        super().train(mode)
+        self.training = mode
         for name, network in self.named_children():
-            if name not in ("actor", "critic"):
-                network.eval()
+            network.train(mode and name in ("actor", "critic"))
         return self
 
     def _make_optimizer(self, parameters: list[nn.Parameter], lr_schedule: Schedule) -> Any:

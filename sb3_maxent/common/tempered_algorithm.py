@@ -194,6 +194,12 @@ class TemperedAlgorithm(CheckedOffPolicyAlgorithm):
         return ([], ["ent_coef_tensor"]) if self.ent_coef_optimizer is None else (["ent_coef_optimizer"], ["log_ent_coef"])
 
     def _loaded(self, saved: dict[str, Any], given: dict[str, Any]) -> None:
+        before = saved.get("norm_reward")
+        if "norm_reward" in given and bool(self.norm_reward) != bool(before):
+            raise ValueError(
+                f"load: norm_reward={self.norm_reward}, but the Q-values were learned with norm_reward={before}: they "
+                "would have another unit than the rewards. Leave it out, or train a new model"
+            )
         # RL Zoo gives the old argument again, which does not restart a coefficient that is learned
         is_learned = self.log_ent_coef is not None
         if "ent_coef" in given and not (is_learned and given["ent_coef"] == saved.get("ent_coef")):

@@ -56,6 +56,10 @@ def test_norm_reward_is_saved(tmp_path):
     model.save(tmp_path / "model")
     loaded = DSPG.load(tmp_path / "model", env=model.get_env())
     assert loaded.norm_reward and loaded.reward_scale.value == model.reward_scale.value
+    # RL Zoo gives all arguments again
+    DSPG.load(tmp_path / "model", norm_reward=True)
+    with pytest.raises(ValueError, match="norm_reward=False, but the Q-values were learned with norm_reward=True"):
+        DSPG.load(tmp_path / "model", norm_reward=False)
     loaded.learn(30, reset_num_timesteps=False)
     assert loaded.reward_scale.statistics.count == pytest.approx(80, abs=1)
 
