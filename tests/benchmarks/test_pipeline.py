@@ -43,11 +43,14 @@ class Folder:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PATH": path}, start_new_session=True)
 
+    def text(self, run):
+        return (self.results / f"{run}.json").read_text()
+
     def finish(self):
         assert self.start().wait(timeout=600) == 0
 
     def result(self, run):
-        return json.loads((self.results / f"{run}.json").read_text())
+        return json.loads(self.text(run))
 
     def parameters(self, run):
         # The last start of the run has saved the trained model
@@ -55,11 +58,15 @@ class Folder:
         return load_from_zip_file(model)[1]["policy"]
 
 
+def wait_until(process, condition):
+    while not condition():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
 def kill_when(process, condition):
     try:
-        while not condition():
-            assert process.poll() is None
-            time.sleep(0.05)
+        wait_until(process, condition)
     finally:
         # Snakemake, the shell and the training
         os.killpg(process.pid, signal.SIGKILL)
@@ -71,7 +78,7 @@ def test_killed_continued_and_merged(tmp_path):
     killed, other = Folder(tmp_path / "killed"), Folder(tmp_path / "other")
     checkpoint = killed.logs / DDPG / "checkpoints" / "steps_000000000500"
     kill_when(killed.start(), checkpoint.exists)
-    sac = (killed.results / f"{SAC}.json").read_text()
+    sac = killed.text(SAC)
     assert not (killed.results / f"{DDPG}.json").exists()
 
     # Another machine, which has the results and not the logs, does what is missing
@@ -81,13 +88,33 @@ def test_killed_continued_and_merged(tmp_path):
 
     killed.finish()
     for folder in (killed, other):
-        assert (folder.results / f"{SAC}.json").read_text() == sac
+        assert folder.text(SAC) == sac
     continued, uninterrupted = killed.result(DDPG), other.result(DDPG)
     assert continued["starts"] == 2 and not checkpoint.exists()
     assert continued["evaluations"]["timesteps"] == list(range(50, 1001, 50))
     assert continued["evaluations"]["mean_return"][:10] == uninterrupted["evaluations"]["mean_return"][:10]
     for name, value in other.parameters(DDPG).items():
         assert th.equal(killed.parameters(DDPG)[name], value), name
+
+
+def test_results_from_elsewhere_stay(tmp_path):
+    """Those that come after a kill, and those that come while another run is made"""
+    short = {**MATRIX, "runs": [{**MATRIX["runs"][0], "steps": 50}]}
+    (tmp_path / "matrix.yml").write_text(yaml.safe_dump(short))
+    folder = Folder(tmp_path / "killed")
+    lock = folder.logs / SAC / "lock"
+    kill_when(folder.start(), lock.exists)
+    for run in (SAC, DDPG):
+        (folder.results / f"{run}.json").write_text("from elsewhere")
+    folder.finish()
+    assert folder.text(SAC) == folder.text(DDPG) == "from elsewhere"
+    for file in (lock, *folder.results.glob("*/*.json")):
+        file.unlink()
+    process = folder.start()
+    wait_until(process, lock.exists)
+    (folder.results / f"{DDPG}.json").write_text("from elsewhere")
+    assert process.wait(timeout=600) == 0
+    assert folder.result(SAC)["steps"] == 50 and folder.text(DDPG) == "from elsewhere"
 
 
 def test_a_run_is_that_of_rl_zoo_alone(tmp_path):
