@@ -98,11 +98,10 @@ def result_of(folder: Path) -> dict[str, Any]:
     :raises ValueError: If its last evaluation is missing
     """
     # One folder for each start of the run
-    starts = sorted(folder.glob("*/*/*/args.yml"), key=lambda path: path.stat().st_mtime)
-    arguments = yaml.unsafe_load(starts[-1].read_text())
-    effective = starts_of(folder)
+    last = max(folder.glob("*/*/*/args.yml"), key=lambda path: path.stat().st_mtime)
+    arguments, starts = yaml.unsafe_load(last.read_text()), starts_of(folder)
     # A run that goes on keeps the hyperparameters with which it began
-    first = effective[0]
+    first = starts[0]
     with (folder / EVALUATIONS).open(newline="") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     steps, every = arguments["n_timesteps"], arguments["eval_freq"]
@@ -117,7 +116,7 @@ def result_of(folder: Path) -> dict[str, Any]:
         "command": first["command"],
         "starts": len(starts),
         "hyperparameters": dict(yaml.unsafe_load((Path(first["config"]) / "config.yml").read_text())),
-        "commit": ", ".join(dict.fromkeys(start["commit"] for start in effective)),
+        "commit": ", ".join(dict.fromkeys(start["commit"] for start in starts)),
         "processor": processor(),
         "versions": versions(),
         "wall_clock": rows[-1]["wall_clock"],
