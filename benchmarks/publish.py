@@ -129,18 +129,17 @@ def publish(run: Path, result_file: Path, target: Path) -> Path:
     """
     result = json.loads(result_file.read_text())
     algo, env_id = result["algo"], result["env"]
-    # One folder for each start of the run
+    # One folder for each start of the run: the best agent may be of an earlier one than the last
     source = max(run.glob("*/*/best_model.zip"), key=lambda path: path.stat().st_mtime).parent
     if changed := [name for name in ("normalize", "env_wrapper", "frame_stack") if result["hyperparameters"].get(name)]:
         raise ValueError(f"{result_file} has {changed}: only agents of the environment as it is can be evaluated")
-    saved = np.load(source / "evaluations.npz")
-    recorded = dict(zip(result["evaluations"]["timesteps"], result["evaluations"]["mean_return"], strict=True))
-    for steps, mean in zip(saved["timesteps"].tolist(), saved["results"].mean(axis=1), strict=True):
-        if abs(mean - recorded.get(steps, np.inf)) > 0.1:
-            raise ValueError(
-                f"{source} is not the run of {result_file}: after {steps} steps it has {mean:.1f}, not {recorded.get(steps)}"
-            )
     model = lightened(ALGORITHMS[algo].load(source / "best_model.zip", device="cpu"))
+    # The evaluation of this agent: a kill loses later ones of the same folder
+    saved, steps = np.load(source / "evaluations.npz"), model.num_timesteps
+    mean = dict(zip(saved["timesteps"].tolist(), saved["results"].mean(axis=1), strict=True))[steps]
+    recorded = dict(zip(result["evaluations"]["timesteps"], result["evaluations"]["mean_return"], strict=True)).get(steps)
+    if recorded is None or abs(mean - recorded) > 0.1:
+        raise ValueError(f"{source} is not the run of {result_file}: after {steps} steps it has {mean:.1f}, not {recorded}")
     folder = target / algo / f"{env_id}_1"
     shutil.copytree(source / env_id, folder / env_id, dirs_exist_ok=True)
     shutil.copy(source / "evaluations.npz", folder)

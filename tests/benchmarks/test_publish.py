@@ -110,6 +110,26 @@ def test_publish(tmp_path):
     assert "in 2 minutes" in text and "| `learning_rate` | `0.001` |" in text and "n_timesteps" not in text
 
 
+def test_the_best_agent_may_be_of_a_start_that_was_killed(tmp_path):
+    """The same folder has evaluations that the kill lost, and that came out otherwise when the run went on"""
+    model = DSPG("MlpPolicy", "Pendulum-v1", learning_starts=10, seed=0, policy_kwargs={"net_arch": [8, 8]}).learn(40)
+    starts = [tmp_path / "run" / "dspg" / f"Pendulum-v1_{number}" for number in (1, 2)]
+    for start, steps, results in zip(
+        starts, ([20, 40, 60], [60]), ([[-1200.0], [-1000.0], [-1300.0]], [[-1100.0]]), strict=True
+    ):
+        (start / "Pendulum-v1").mkdir(parents=True)
+        np.savez(start / "evaluations.npz", timesteps=steps, results=results)
+    model.save(starts[0] / "best_model")
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps(RESULT))
+    folder = publish(tmp_path / "run", result, tmp_path / "agents")
+    assert "best evaluation of the run, after 40 steps" in (folder / "README.md").read_text()
+    # Another run has no evaluation after as many steps
+    result.write_text(json.dumps({**RESULT, "evaluations": {"timesteps": [20, 60], "mean_return": [-1200.0, -1100.0]}}))
+    with pytest.raises(ValueError, match=r"after 40 steps it has -1000\.0, not None"):
+        publish(tmp_path / "run", result, tmp_path / "agents")
+
+
 def test_there_is_an_agent_of_each_algorithm_on_two_tasks():
     assert {name: len(list(AGENTS.glob(f"{name}/*/README.md"))) for name in ALGORITHMS} == dict.fromkeys(ALGORITHMS, 2)
 
