@@ -315,7 +315,8 @@ def merged(rows: list[dict], path: Path) -> list[dict]:
     """
     :param rows: New rows
     :param path: Table of earlier ones, if there is one
-    :return: The rows of the table with those that were measured again, but for SAC's own; ratios can be compared, times cannot
+    :return: The rows of the table with those that were measured again, but for SAC's own. Ratios can be compared and times
+        cannot, so that a time is the ratio times that of the table's SAC
     """
     if not path.is_file():
         return rows
@@ -323,8 +324,10 @@ def merged(rows: list[dict], path: Path) -> list[dict]:
         table = {(row["name"], row["samples"], row["width"]): row for row in csv.DictReader(file)}
     for row in rows:
         # The ratios of the other rows are to the table's own SAC
-        if not row["name"].startswith("SAC"):
-            table[row["name"], "" if row["samples"] is None else str(row["samples"]), str(row["width"])] = row
+        if row["name"] != "SAC":
+            width, samples = str(row["width"]), "" if row["samples"] is None else str(row["samples"])
+            ms = round(row["ratio"] * float(table["SAC", "", width]["ms"]), 2)
+            table[row["name"], samples, width] = {**row, "ms": ms}
     numbers = {"samples": int, "width": int, "ms": float, "ratio": float}
     return [{k: numbers[k](v) if k in numbers and v not in ("", None) else v for k, v in r.items()} for r in table.values()]
 
