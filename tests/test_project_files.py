@@ -139,13 +139,14 @@ def last_returns(experiment, name, env):
 
 def test_last_returns_of_the_pages_are_those_of_the_files():
     benchmarks = (ROOT / "benchmarks" / "README.md").read_text()
+    labels = {"dspg": "DSPG", "sac": "SAC"}
     files = sorted((ROOT / "benchmarks" / "results" / "mujoco-300k").glob("*_1.json"))
-    assert len(files) >= 4
-    for run in map(json.loads, (file.read_text() for file in files)):
+    runs = [run for run in map(json.loads, (file.read_text() for file in files)) if run["name"] in labels]
+    assert len(runs) >= 4
+    for run in runs:
         returns = dict(zip(*(run["evaluations"][column] for column in ("timesteps", "mean_return")), strict=True))
         cells = [returns[steps] for steps in range(50_000, 300_001, 50_000)] + [max(returns.values())]
-        label = {"dspg": "DSPG", "sac": "SAC"}[run["name"]]
-        assert f"| {run['env']} | {label} | {' | '.join(f'{cell:.0f}' for cell in cells)} |" in benchmarks
+        assert f"| {run['env']} | {labels[run['name']]} | {' | '.join(f'{cell:.0f}' for cell in cells)} |" in benchmarks
     names = {
         "SoftQLearning": "softqlearning-normalised",
         "SoftQLearning, plain networks": "softqlearning",

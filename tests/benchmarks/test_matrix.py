@@ -1,5 +1,7 @@
+import importlib
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import yaml
 from benchmarks.matrix import read_matrix
 from tests.zoo.interpreter import run_python
 
+ROOT = Path(__file__).parents[2]
 SMALL = {
     "evaluation": {"freq": 100, "episodes": 2},
     "runs": [
@@ -75,8 +78,22 @@ def test_the_same_run_twice_is_refused(tmp_path):
         read_matrix(write(tmp_path, {**SMALL, "runs": [*SMALL["runs"], SMALL["runs"][-1]]}))
 
 
-def test_the_matrix_has_algorithms_and_files_that_exist(tmp_path):
+def classes_of(params):
+    """Names of the classes that RL Zoo imports for a run, each a name or a dictionary of its arguments"""
+    callbacks = params.get("callback", [])
+    names = [*callbacks] if isinstance(callbacks, list) else [callbacks]
+    names = [next(iter(name)) if isinstance(name, dict) else name for name in names]
+    return [*names, *(name for name in [params.get("policy", "")] if "." in name)]
+
+
+def test_the_matrix_has_algorithms_files_and_classes_that_exist(tmp_path):
     runs = read_matrix()
     assert {run.algo for run in runs} <= {*in_rl_zoo("print(json.dumps([*ALGOS]))", cwd=tmp_path)}
+    configurations = {run.conf for run in runs if run.conf}
+    assert configurations and [name for name in configurations if not (ROOT / name).is_file()] == []
+    names = {name for run in runs for name in classes_of(run.params)}
+    assert len(names) > 3
+    for module, _, name in (each.rpartition(".") for each in names):
+        assert isinstance(getattr(importlib.import_module(module), name), type), name
     assert runs[0].path == "mujoco-300k/dspg_Hopper-v4_1"
     assert sum(run.experiment == "mujoco-300k" and run.name == "sac" and run.env == "Ant-v4" for run in runs) == 5
