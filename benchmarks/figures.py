@@ -6,11 +6,22 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import scipy.stats
 import seaborn as sns
 from rliable import library, plot_utils
 
-from benchmarks.scores import REPS, Experiment, Result, common_end, estimate, final, normalized, one_clock, read_published
+from benchmarks.scores import (
+    REPS,
+    Experiment,
+    Result,
+    after,
+    common_end,
+    estimate,
+    measured,
+    middle,
+    normalized,
+    one_clock,
+    read_published,
+)
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -20,20 +31,19 @@ SIZE, COLUMNS = 4.2, 3
 SMALL = {"labelsize": "medium", "ticklabelsize": "medium"}
 
 
-def _frames_iqm(scores: np.ndarray) -> np.ndarray:
-    """
-    Interquartile mean at each point of a curve.
-
-    :param scores: Scores, shape: (n_seeds, n_envs, n_points)
-    :return: Interquartile means, shape: (n_points,)
-    """
-    # What metrics.aggregate_iqm does, at all points at once
-    return scipy.stats.trim_mean(scores.reshape(-1, scores.shape[-1]), proportiontocut=0.25, axis=0)
-
-
-def _curve(results: Sequence[Result], column: str, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows = [np.interp(grid, run["evaluations"][column], run["evaluations"]["mean_return"]) for run in results]
-    return estimate(np.array(rows)[:, None, :], _frames_iqm)
+def _curve(runs: Sequence[Result], column: str, unit: float, axis: Any, colors: dict[str, Any]) -> None:
+    start = max(run["evaluations"][column][0] for run in runs)
+    stop = min(run["evaluations"][column][-1] for run in runs)
+    grid = np.linspace(start, stop, len(runs[0]["evaluations"][column]))
+    rows = [np.interp(grid, run["evaluations"][column], run["evaluations"]["mean_return"]) for run in runs]
+    points, intervals = estimate(np.array(rows)[:, None, :], middle)
+    label, name = "steps", runs[0]["name"]
+    if column == "time":
+        # As in the tables
+        label = "minutes of one core" if measured(runs[0]) else "minutes of one core*"
+    plot_utils.plot_sample_efficiency_curve(
+        grid / unit, {name: points}, {name: intervals}, colors=colors, ax=axis, xlabel=label, ylabel="return", **SMALL
+    )
 
 
 def curves(experiment: Experiment, column: str, file: Path) -> bool:
@@ -60,21 +70,7 @@ def curves(experiment: Experiment, column: str, file: Path) -> bool:
         for name in experiment.names:
             runs = experiment.runs(name, env)
             if runs and (unit == 1.0 or all(run in comparable[env] for run in runs)):
-                start = max(run["evaluations"][column][0] for run in runs)
-                stop = min(run["evaluations"][column][-1] for run in runs)
-                grid = np.linspace(start, stop, len(runs[0]["evaluations"][column]))
-                points, intervals = _curve(runs, column, grid)
-                label = "minutes of one core" if unit > 1 else "steps"
-                plot_utils.plot_sample_efficiency_curve(
-                    grid / unit,
-                    {name: points},
-                    {name: intervals},
-                    colors=colors,
-                    ax=axis,
-                    xlabel=label,
-                    ylabel="return",
-                    **SMALL,
-                )
+                _curve(runs, column, unit, axis, colors)
         axis.set_title(env)
         if column == "timesteps":
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 300k
@@ -92,16 +88,20 @@ def _published(experiment: Experiment, env: str, axis: Any, colors: dict[str, An
             axis.plot(entry["steps"], entry["returns"][env], "*", ms=11, mec="black", color=colors[entry["algo"]])
 
 
-def profiles(experiment: Experiment, envs: Sequence[str], file: Path) -> bool:
+def profiles(experiment: Experiment, limits: dict[str, float], file: Path) -> bool:
     """
     Draw the share of runs above each normalized score.
 
     :param experiment: Experiment
-    :param envs: Tasks
+    :param limits: Number of steps after which runs are compared, by task
     :param file: Image
     :return: Whether there was something to draw
     """
-    scores = {name: experiment.scores(name, envs, lambda run: normalized(run, final(run))) for name in experiment.names}
+
+    def score(run: Result) -> float:
+        return normalized(run, after(limits[run["env"]], "timesteps")(run))
+
+    scores = {name: experiment.scores(name, [*limits], score) for name in experiment.names}
     complete = {name: value for name, value in scores.items() if value is not None and len(value) > 1}
     if not complete:
         return False
@@ -114,7 +114,7 @@ def profiles(experiment: Experiment, envs: Sequence[str], file: Path) -> bool:
         thresholds,
         performance_profile_cis=intervals,
         colors=dict(zip(shares, sns.color_palette("colorblind", len(shares)), strict=True)),
-        xlabel=r"normalized final return $\tau$",
+        xlabel=r"normalized return at equal steps $\tau$",
         ylabel=r"share of runs above $\tau$",
         ax=axis,
         legend=True,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.stats
 import yaml
 from rliable import library, metrics
 
@@ -21,6 +22,8 @@ MEASURED = "measured step"
 # Algorithms of this package: the report asks whether they improve on the others
 OURS = ("dspg", "softqlearning")
 REPS = 2000
+# From so many on, means over seeds are interquartile means
+INTERQUARTILE_SEEDS = 4
 Result = dict[str, Any]
 
 
@@ -50,13 +53,10 @@ class Experiment:
         """
         Pairs of names to compare.
 
-        :return: Each algorithm of this package with each other one; the first with all others where there are no others
+        :return: Each algorithm of this package with each other one; none if all are of this package: the control is not known
         """
-        peers = [result["name"] for result in self.results if result["algo"] not in OURS]
-        ours = [name for name in self.names if name not in peers]
-        if not peers or not ours:
-            return [(self.names[0], name) for name in self.names[1:]] if ours else []
-        return [(x, y) for x in ours for y in dict.fromkeys(peers)]
+        peers = dict.fromkeys(result["name"] for result in self.results if result["algo"] not in OURS)
+        return [(x, y) for x in self.names if x not in peers for y in peers]
 
     def runs(self, name: str, env: str) -> list[Result]:
         """
@@ -90,10 +90,7 @@ def read_results(folder: str | Path) -> dict[str, Experiment]:
     :return: Experiments by name, those of the matrix first, also without results
     """
     results = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*/*.json"))]
-    step_times: dict[tuple[str, ...], dict[str, str]] = {}
-    if (file := Path(folder) / STEP_TIME).is_file():
-        with file.open(newline="") as lines:
-            step_times = {(row["experiment"], row["name"], row["env"]): row for row in csv.DictReader(lines)}
+    step_times = read_step_times(Path(folder) / STEP_TIME)
     for result in results:
         add_times(result, step_times.get((result["experiment"], result["name"], result["env"])))
     planned = [run.experiment for run in read_matrix()]
@@ -101,19 +98,52 @@ def read_results(folder: str | Path) -> dict[str, Experiment]:
     return {name: Experiment(name, [result for result in results if result["experiment"] == name]) for name in names}
 
 
-def add_times(result: Result, step_time: dict[str, str] | None) -> None:
+def read_step_times(file: Path) -> dict[tuple[str, ...], tuple[float, str]]:
+    """
+    Read the measured times of steps. What is compared is the ratio, whose median is over rounds in which all took turns: so a
+    time is the ratio times the time of the algorithm that ratios are to.
+
+    :param file: Table of ``step_time.py``, which may be missing
+    :return: Time (milliseconds) and processor, by experiment, name and task
+    """
+    if not file.is_file():
+        return {}
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    references: dict[tuple[str, str], float] = {}
+    for row in rows:
+        if float(row["ratio"]) == 1:
+            # The first one, as another algorithm may happen to be as fast
+            references.setdefault((row["experiment"], row["env"]), float(row["ms"]))
+    keys = [(row["experiment"], row["name"], row["env"]) for row in rows]
+    times = [float(row["ratio"]) * references[row["experiment"], row["env"]] for row in rows]
+    return {key: (ms, row["processor"]) for key, ms, row in zip(keys, times, rows, strict=True)}
+
+
+def add_times(result: Result, step_time: tuple[float, str] | None) -> None:
     """
     Add the time of each evaluation, and what it was measured with: ``clock``.
 
     :param result: Result
-    :param step_time: Measured time of a step after the random ones, if there is one: it is not longer on a busy machine
+    :param step_time: Measured time of a step after the random ones (milliseconds) and its processor, if there is one: it is
+        not longer on a busy machine
     """
     evaluations, hyperparameters = result["evaluations"], result["hyperparameters"]
     evaluations["time"], result["clock"] = evaluations["processor_time"], result["processor"]
     if step_time and hyperparameters is not None:
         n_updates = np.maximum(np.array(evaluations["timesteps"]) - hyperparameters.get("learning_starts", 100), 0)
-        evaluations["time"] = (n_updates * float(step_time["ms"]) / 1000).tolist()
-        result["clock"] = f"{MEASURED}, {step_time['processor']}"
+        evaluations["time"] = (n_updates * step_time[0] / 1000).tolist()
+        result["clock"] = f"{MEASURED}, {step_time[1]}"
+
+
+def measured(result: Result) -> bool:
+    """
+    Whether the time of a step was measured. Otherwise times are of the run beside other work.
+
+    :param result: Result
+    :return: Whether its times are measured ones
+    """
+    return result["clock"].startswith(MEASURED)
 
 
 def read_published() -> dict[str, Any]:
@@ -157,14 +187,17 @@ def best(result: Result) -> float:
     return max(result["evaluations"]["mean_return"])
 
 
-def average(result: Result) -> float:
+def average(result: Result, limit: float = np.inf) -> float:
     """
     Return during training.
 
     :param result: Result
-    :return: Mean over all evaluations
+    :param limit: Number of steps
+    :return: Mean over all evaluations until then
     """
-    return float(np.mean(result["evaluations"]["mean_return"]))
+    evaluations = result["evaluations"]
+    n_evaluations = np.searchsorted(evaluations["timesteps"], limit, side="right")
+    return float(np.mean(evaluations["mean_return"][:n_evaluations]))
 
 
 def after(limit: float, column: str = "time") -> Callable[[Result], float]:
@@ -198,6 +231,18 @@ def common_end(results: Sequence[Result], column: str) -> float | None:
     return None if any(result["evaluations"][column][0] > min(ends) for result in results) else min(ends)
 
 
+def equal_steps(experiment: Experiment, envs: Sequence[str]) -> dict[str, float]:
+    """
+    Numbers of steps after which the runs of a task can be compared.
+
+    :param experiment: Experiment
+    :param envs: Tasks
+    :return: What all runs of a task have at least, by task; not of tasks on which a run was not evaluated until then
+    """
+    ends = {env: common_end([run for run in experiment.results if run["env"] == env], "timesteps") for env in envs}
+    return {env: end for env, end in ends.items() if end is not None}
+
+
 def one_clock(results: Sequence[Result]) -> list[Result]:
     """
     Choose results whose times can be compared.
@@ -212,14 +257,16 @@ def one_clock(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if result["clock"] == clock and len(names[clock]) > 1]
 
 
-def iqm(scores: np.ndarray) -> np.ndarray:
+def middle(scores: np.ndarray) -> np.ndarray:
     """
-    Interquartile mean.
+    Mean of scores, from four seeds on their interquartile mean: with fewer it would leave out tasks in place of seeds.
 
-    :param scores: Scores, shape: (n_seeds, n_envs)
-    :return: Interquartile mean, shape: (1,)
+    :param scores: Scores, shape: (n_seeds, n_envs, ...)
+    :return: Mean over seeds and tasks, shape: (1,), or that of the other dimensions
     """
-    return np.array([metrics.aggregate_iqm(scores)])
+    proportion = 0.25 if len(scores) >= INTERQUARTILE_SEEDS else 0.0
+    flat = scores.reshape(scores.shape[0] * scores.shape[1], -1)
+    return scipy.stats.trim_mean(flat, proportiontocut=proportion, axis=0)
 
 
 def estimate(scores: Any, function: Callable[..., np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -238,18 +285,17 @@ def estimate(scores: Any, function: Callable[..., np.ndarray]) -> tuple[np.ndarr
     return np.atleast_1d(points[""]), intervals[""]
 
 
-def improvement(experiment: Experiment, x: str, y: str, envs: Sequence[str], score: Callable[[Result], float]) -> Any:
+def improvement(
+    experiment: Experiment, x: str, y: str, envs: Sequence[str], score: Callable[[Result], float]
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Probability that an algorithm improves on another one.
 
     :param experiment: Experiment
     :param x: The one
     :param y: The other
-    :param envs: Tasks
+    :param envs: Tasks on which both were run
     :param score: Score of a result
-    :return: Probability and interval, ``None`` if one of them was not run on all tasks
+    :return: Probability and interval
     """
-    scores = [experiment.scores(name, envs, score) for name in (x, y)]
-    if not envs or scores[0] is None or scores[1] is None:
-        return None
-    return estimate(scores, metrics.probability_of_improvement)
+    return estimate([experiment.scores(name, envs, score) for name in (x, y)], metrics.probability_of_improvement)

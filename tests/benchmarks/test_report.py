@@ -2,15 +2,18 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rliable")
 
-from benchmarks import figures, report, scores
+from benchmarks import figures, report, scores, tables
 from benchmarks.collect import write_result
 from benchmarks.recorder import COLUMNS
 
 ENVS = ("Hopper-v4", "HalfCheetah-v4")
+# The median time is of other rounds than the median ratio
+STEPS = (("sac", 600, 1.0), ("dspg", 1700, 3.0))
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
@@ -41,7 +44,30 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def measure_steps(folder, other_processor=""):
+    """A step of sac takes 600 ms, one of dspg three times as long; 100 of the 300 steps are random"""
+    lines = ["experiment,name,env,ms,ratio,processor"]
+    for env, (name, ms, ratio) in itertools.product(ENVS, STEPS):
+        lines.append(f"small,{name},{env},{ms},{ratio},{'Q' if other_processor in (name, env) else 'P'}")
+    (folder / "results" / scores.STEP_TIME).write_text("\n".join(lines))
+    return scores.read_results(folder / "results")["small"]
+
+
+@pytest.fixture
+def axes(monkeypatch):
+    """Of the figures that are drawn, in place of files"""
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, _: drawn.extend(figure.axes))
+    return drawn
+
+
+def at_equal_time(experiment):
+    """The column of the table of returns, dspg and sac on each task"""
+    return [line.split(" | ")[-2] for line in tables.returns_table(experiment).splitlines()[2:]]
+
+
 def test_page(folder, monkeypatch):
+    measure_steps(folder)
     page = folder / "page.md"
     page.write_text("before\n<!-- table small returns -->\nold\n<!-- end of table -->\nafter\n")
     arguments = ["report", "--results", str(folder / "results"), "--output", str(folder / "report"), "--into", str(page)]
@@ -60,7 +86,7 @@ def test_page(folder, monkeypatch):
         "1002",
         "336 [335, 336]",
         "0 [0, 0]",
-        "9 min\\*",
+        "6 min",
     ] in rows
     assert [
         "Hopper-v4",
@@ -72,7 +98,7 @@ def test_page(folder, monkeypatch):
         "900",
         "567 [567, 568]",
         "702 [701, 703]",
-        "3 min\\*",
+        "2 min",
     ] in rows
     over = {row[2]: row[3:] for row in rows if row[:2] == ["dspg", "sac"]}
     assert over["Hopper-v4"] == ["3, 3", "1.00", "0.00"]
@@ -91,19 +117,37 @@ def test_times_of_different_processors_are_not_compared(folder):
     of_env = {env: [run for run in experiment.results if run["env"] == env] for env in ENVS}
     assert scores.common_end(of_env["Hopper-v4"], "time") is None
     assert scores.common_end(of_env["HalfCheetah-v4"], "time") == 180
-    # A cell has no return at equal time if one of its runs was on another processor
-    table = report.returns_table(experiment)
-    cells = {tuple(line.split(" | ")[:2]): line.split(" | ")[-2] for line in table.splitlines() if "Hopper" in line}
-    assert cells == {("| Hopper-v4", "dspg"): "0 [0, 0]", ("| Hopper-v4", "sac"): ""}
     # The other runs are still compared with each other
     comparable = scores.one_clock(of_env["Hopper-v4"])
     assert len(comparable) == 6 and scores.common_end(comparable, "time") == 180
     assert scores.one_clock(experiment.runs("sac", "Hopper-v4")) == []
+    # Steps that were measured on different processors are not compared
+    experiment = measure_steps(folder, "sac")
+    assert at_equal_time(experiment) == [""] * 4 and "| Hopper-v4 | 3, 4 | 1.00 |  |" in tables.improvement_table(experiment)
     # Each task on a processor of its own: neither has the time of the other
-    for file in (folder / "results" / "small").glob("*Hopper*"):
-        write_result(file, {**json.loads(file.read_text()), "processor": "Q"})
-    text = report.improvement_table(scores.read_results(folder / "results")["small"])
-    assert "| Hopper-v4 | 3, 4 | 1.00 | 0.12 |" in text and "| all: HalfCheetah-v4, Hopper-v4 | 3, 3 | 1.00 |  |" in text
+    table = tables.improvement_table(measure_steps(folder, "Hopper-v4"))
+    assert "| Hopper-v4 | 3, 4 | 1.00 | 0.12 |" in table and "| all: HalfCheetah-v4, Hopper-v4 | 3, 3 | 1.00 |  |" in table
+
+
+def test_equal_time_is_that_of_measured_steps(folder, axes):
+    """The time of a run is made longer by other work: by the runs' own times dspg would be compared, too"""
+    experiment = scores.read_results(folder / "results")["small"]
+    assert "min\\*" in tables.returns_table(experiment) and at_equal_time(experiment) == [""] * 4
+    assert "| Hopper-v4 | 3, 3 | 1.00 |  |" in tables.improvement_table(experiment)
+    assert figures.curves(experiment, "time", folder / "time.png")
+    experiment = measure_steps(folder)
+    assert figures.curves(experiment, "time", folder / "time.png")
+    assert [axis.get_xlabel() for axis in axes] == 2 * ["minutes of one core*"] + 2 * ["minutes of one core"]
+    assert at_equal_time(experiment) == 2 * ["0 [0, 0]", "702 [701, 703]"]
+    assert "| Hopper-v4 | 3, 3 | 1.00 | 0.00 |" in tables.improvement_table(experiment)
+    # Steps are not known of one run: its cell has no return at equal time, the other one has
+    file = folder / "results" / "small" / "sac_HalfCheetah-v4_1.json"
+    write_result(file, {**json.loads(file.read_text()), "hyperparameters": None})
+    experiment = measure_steps(folder)
+    assert at_equal_time(experiment) == ["0 [0, 0]", "", "0 [0, 0]", "702 [701, 703]"]
+    table = tables.improvement_table(experiment)
+    assert "| HalfCheetah-v4 | 3, 3 | 1.00 |  |" in table and "| Hopper-v4 | 3, 3 | 1.00 | 0.00 |" in table
+    assert "| all: HalfCheetah-v4, Hopper-v4 | 3, 3 | 1.00 |  |" in table
 
 
 @pytest.mark.parametrize(("n_seeds", "text"), [(4, "1.00"), (5, "1.00 [1.00, 1.00]")])
@@ -114,10 +158,10 @@ def test_few_seeds_give_a_probability_no_interval(n_seeds, text, monkeypatch):
         run["evaluations"] = {key: values[:1] for key, values in run["evaluations"].items()}
     for run in runs:
         scores.add_times(run, None)
-    assert f"| dspg | sac | A | {n_seeds}, {n_seeds} | {text} |" in report.improvement_table(scores.Experiment("a", runs))
+    assert f"| dspg | sac | A | {n_seeds}, {n_seeds} | {text} |" in tables.improvement_table(scores.Experiment("a", runs))
 
 
-def test_runs_of_different_length_are_compared_at_equal_steps(folder):
+def test_runs_of_different_length_are_compared_at_equal_steps(folder, axes):
     """sac ends above dspg, with ten times as many steps; after 300 it is below"""
     for file in (folder / "results" / "small").glob("sac*"):
         run = json.loads(file.read_text())
@@ -125,7 +169,21 @@ def test_runs_of_different_length_are_compared_at_equal_steps(folder):
         run["evaluations"]["mean_return"] = [0, 900, 5000]
         write_result(file, run)
     experiment = scores.read_results(folder / "results")["small"]
-    assert "| dspg | sac | Hopper-v4 | 3, 3 | 1.00 |" in report.improvement_table(experiment)
+    assert "| dspg | sac | Hopper-v4 | 3, 3 | 1.00 |" in tables.improvement_table(experiment)
+    # So are means over tasks: of the scores after 300 steps, and of the evaluations until then
+    limits = scores.equal_steps(experiment, ENVS)
+    assert limits == dict.fromkeys(ENVS, 300)
+    sac = experiment.runs("sac", "Hopper-v4")[0]
+    after, until = ([scores.normalized({"env": env}, value) for env in ENVS] for value in (900, 450))
+    cells = tables.aggregate_table(experiment, limits).splitlines()[-1].split(" | ")
+    assert cells[0] == "| sac" and scores.average(sac, 300) == 450 and scores.average(sac) > 1000
+    assert [cell.split(" ")[0] for cell in cells[2:]] == [f"{sum(values) / 2:.3f}" for values in (after, until)]
+    assert figures.profiles(experiment, limits, folder / "profiles.png")
+    assert max(max(line.get_xdata()) for line in axes[0].lines) == 1  # no score is larger
+    # A task is left out where a run has no evaluation until then
+    for run in experiment.runs("sac", "Hopper-v4"):
+        run["evaluations"]["timesteps"] = [1500, 3000, 4500]
+    assert scores.equal_steps(experiment, ENVS) == {"HalfCheetah-v4": 300}
 
 
 def test_a_run_without_an_evaluation_until_then_has_no_return_at_equal_time(folder):
@@ -143,21 +201,52 @@ def test_aggregates_are_over_the_tasks_of_the_first_entry():
 
 
 def test_the_measured_time_of_a_step_replaces_the_time_of_the_runs(folder):
-    lines = [f"small,{name},{env},{ms},1.0,R" for name, ms in (("dspg", 50), ("sac", 100)) for env in ENVS]
-    (folder / "results" / scores.STEP_TIME).write_text("experiment,name,env,ms,ratio,processor\n" + "\n".join(lines))
-    experiment = scores.read_results(folder / "results")["small"]
-    # 100 of the 300 steps are random
-    assert experiment.runs("dspg", "Hopper-v4")[0]["evaluations"]["time"] == [0, 5, 10]
-    assert experiment.runs("sac", "Hopper-v4")[0]["evaluations"]["time"] == [0, 10, 20]
-    assert scores.common_end(experiment.results, "time") == 10
-    assert "min\\*" not in report.returns_table(experiment)
+    experiment = measure_steps(folder)
+    # By the ratio, not by the median time of dspg itself
+    assert experiment.runs("dspg", "Hopper-v4")[0]["evaluations"]["time"] == [0, 180, 360]
+    assert experiment.runs("sac", "Hopper-v4")[0]["evaluations"]["time"] == [0, 60, 120]
+    assert scores.common_end(experiment.results, "time") == 120
+    assert [scores.after(60)(run) for run in experiment.runs("sac", "Hopper-v4")] == [900, 900, 900]
+    assert "min\\*" not in tables.returns_table(experiment)
     # A time that was measured in another experiment is not that of this one
-    (folder / "results" / scores.STEP_TIME).write_text(
-        "experiment,name,env,ms,ratio,processor\n" + "\n".join(lines).replace("small", "large")
-    )
+    file = folder / "results" / scores.STEP_TIME
+    file.write_text(file.read_text().replace("small", "large"))
     other = scores.read_results(folder / "results")["small"]
     assert other.runs("dspg", "Hopper-v4")[0]["evaluations"]["time"] == [180, 360, 540]
-    assert [scores.after(10)(run) for run in experiment.runs("sac", "Hopper-v4")] == [900, 900, 900]
+
+
+def test_the_reference_is_the_first_of_equally_fast_ones(tmp_path):
+    rows = ["e,sac,A,10.0,1.0,P", "e,dspg,A,11.0,1.0,P", "e,ddpg,A,9.0,0.8,P"]
+    (tmp_path / "times.csv").write_text("\n".join(["experiment,name,env,ms,ratio,processor", *rows]))
+    times = scores.read_step_times(tmp_path / "times.csv")
+    assert times == {("e", "sac", "A"): (10, "P"), ("e", "dspg", "A"): (10, "P"), ("e", "ddpg", "A"): (8, "P")}
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3, 4, 8])
+def test_few_seeds_have_the_mean(n_seeds):
+    """One bad task of four stays in it. With more seeds a quarter of the scores is left out at each end"""
+    values = np.tile([0.0, 1.0, 1.0, 1.0], (n_seeds, 1))
+    assert scores.middle(values) == [0.75 if n_seeds < 4 else 1.0]
+    curve = np.stack([values, 2 * values], axis=-1)
+    assert scores.middle(curve).tolist() == [scores.middle(values)[0], 2 * scores.middle(values)[0]]
+
+
+def test_variants_are_not_compared_with_whichever_is_first():
+    variants = [{**result(name, "Hopper-v4", 1, [0, 0, 0], 1), "algo": "dspg"} for name in ("one", "two")]
+    assert scores.Experiment("small", variants).pairs() == []
+    sac = result("sac", "Hopper-v4", 1, [0, 0, 0], 1)
+    assert scores.Experiment("small", [sac, *variants]).pairs() == [("one", "sac"), ("two", "sac")]
+    assert scores.Experiment("small", [sac]).pairs() == []
+
+
+def test_each_commit_is_named_once():
+    """A run that went on has several, and so has the same run of another seed"""
+    runs = [result("sac", "Hopper-v4", seed, [0, 0, 0], 1, f"EPYC, AVX{seed}") for seed in (2, 512)]
+    for run, commit in zip(runs, ("b, a", "b, c"), strict=True):
+        run.update(commit=commit, starts=2)
+    text = report.provenance_text(scores.Experiment("small", runs))
+    assert text.startswith("2 runs. Processor: EPYC, AVX2; EPYC, AVX512. Commit: a, b, c.")
+    assert text.endswith(" 2 of the runs went on from a checkpoint.")
 
 
 def test_an_unknown_table_is_named(tmp_path):
