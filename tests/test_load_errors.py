@@ -236,7 +236,6 @@ def test_other_spaces(saved):
         ({"policy_kwargs": {"net_arch": [7]}}, "The specified policy kwargs do not equal"),
         ({"ent_coef": 0.1}, "parameters of ent_coef_optimizer, which this model does not have: is ent_coef the same"),
         ({"device": "gpu"}, "Expected one of cpu, cuda, .* at start of device string: gpu"),
-        ({"use_sde": True}, r"(?s)does not load as a DSPG model.*only available when using gSDE"),
         ({"gamma": 2.0}, "gamma=2.0: give a finite number from 0 to 1"),
         ({"n_action_sample": 8}, "DSPG has no argument n_action_sample, did you mean n_action_samples or "),
         ({"foo": 8}, "DSPG has no argument foo$"),

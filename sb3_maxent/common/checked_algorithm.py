@@ -29,10 +29,7 @@ from sb3_maxent.common.masks import MASK, check_masks, sample_allowed
 from sb3_maxent.common.schedules import make_schedule
 
 # Errors that SB3 raises if the parts of a file do not fit each other, the algorithm or the arguments
-UNFIT = (
-    *(AssertionError, AttributeError, EOFError, ImportError, LookupError, RuntimeError, TypeError, ValueError),
-    pickle.PickleError,
-)
+UNFIT = (AttributeError, EOFError, ImportError, LookupError, RuntimeError, TypeError, ValueError, pickle.PickleError)
 SelfCheckedAlgorithm = TypeVar("SelfCheckedAlgorithm", bound="CheckedOffPolicyAlgorithm")
 
 

@@ -70,28 +70,18 @@ class MultiActionCritic(BaseModel):
         check_count(n_critics, "n_critics")
         if unit_norm and not batch_norm:
             raise ValueError("unit_norm=True: without batch_norm=True the scale of the weights has a meaning")
-        self.batch_norm, self.unit_norm = batch_norm, unit_norm
-        self.share_features_extractor = share_features_extractor
+        self.batch_norm, self.unit_norm, self.share_features_extractor = batch_norm, unit_norm, share_features_extractor
         self.choices = choices_of(action_space)
         self.action_dim = spaces.flatdim(action_space)
         if isinstance(action_space, HybridBox):
-            # Number of inputs: a choice becomes a one-hot vector
-            self.action_dim += sum(self.choices) - len(self.choices)
-        self.q_networks = nn.ModuleList(
-            self.network_class(
-                features_dim, self.action_dim, net_arch, activation_fn, action_layer, evaluation_precision, batch_norm
-            )
-            for _ in range(n_critics)
-        )
+            self.action_dim += sum(self.choices) - len(self.choices)  # inputs: a choice becomes a one-hot vector
+        arguments = (features_dim, self.action_dim, net_arch, activation_fn, action_layer, evaluation_precision, batch_norm)
+        self.q_networks = nn.ModuleList(self.network_class(*arguments) for _ in range(n_critics))
         self.after_step()
 
     @th.no_grad()
     def after_step(self) -> None:
-        """
-        Restore constraints when made and after optimizer steps: with ``unit_norm``, the norms of weights that are not frozen.
-
-        Paper: https://arxiv.org/abs/2509.25174
-        """
+        """After each step, and when made: with ``unit_norm``, restore the norms of trained weights (arXiv 2509.25174)."""
         for network in self.q_networks if self.unit_norm else ():
             for weight in network.hidden_weights():  # type: ignore[operator]
                 if weight.requires_grad:
@@ -108,7 +98,13 @@ class MultiActionCritic(BaseModel):
         return tuple(self.predictions(self.embed(obs), self.one_sample(actions)))
 
     def q1_forward(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
-        """The first of :meth:`forward`, as in SB3."""
+        """
+        The first of :meth:`forward`, as in SB3.
+
+        :param obs: Observations, shape (batch, ...)
+        :param actions: Actions in [-1, 1] or choices, shape (batch, action), or numbers of actions, shape (batch, 1)
+        :return: Q-values, shape (batch, 1)
+        """
         return self(obs, actions)[0]
 
     def embed(self, obs: PyTorchObs) -> list[th.Tensor]:
@@ -173,7 +169,13 @@ class MultiActionCritic(BaseModel):
         return self.value(self._predictions_in_evaluation_mode(embedding, actions))  # (batch, samples)
 
     def mean_q_values(self, embedding: list[th.Tensor], actions: th.Tensor) -> th.Tensor:
-        """As :meth:`q_values`, but the mean over the networks of each one's value, see https://arxiv.org/abs/2101.05982."""
+        """
+        As :meth:`q_values`, but the mean over the networks of each one's value, as in https://arxiv.org/abs/2101.05982.
+
+        :param embedding: Embedding of the states
+        :param actions: As for :meth:`q_values`
+        :return: Q-values, shape (batch, samples)
+        """
         predictions = self._predictions_in_evaluation_mode(embedding, actions)  # (networks, batch, samples)
         return th.stack([self.value(each) for each in predictions.split(1)]).mean(dim=0)  # (batch, samples)
 
@@ -295,5 +297,4 @@ class MultiActionCritic(BaseModel):
         :param batch_size: Number of states
         :return: Numbers of actions, shape (batch, actions), or choices, shape (batch, actions, action)
         """
-        numbers = th.arange(math.prod(self.choices), device=self.device).expand(batch_size, -1)  # (batch, actions)
-        return self.actions_of(numbers)
+        return self.actions_of(th.arange(math.prod(self.choices), device=self.device).expand(batch_size, -1))
