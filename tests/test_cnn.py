@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize, VecTransposeImage, is_vecenv_wrapped
 
@@ -124,3 +125,12 @@ def test_images_are_divided_by_255(variant):
         for model, obs in ((first, raw), (second, raw / 255), (second, raw.float()))
     )
     assert features.equal(normalised) and not features.equal(bytes_only)
+
+
+def test_a_discrete_actor_divides_images_only_if_told():
+    env = RandomEnv(spaces.Box(0, 255, (1, 36, 36), np.uint8), spaces.Discrete(3))
+    arguments = {"features_extractor_kwargs": {"features_dim": 8}, "normalize_images": False}
+    actor, seen = make_model("DSPG", env, "CnnPolicy", policy_kwargs=arguments).actor, []
+    actor.features_extractor.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    actor(th.full((1, 1, 36, 36), 200, dtype=th.uint8))
+    assert (seen[0] == 200).all()

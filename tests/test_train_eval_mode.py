@@ -13,6 +13,7 @@ from tests.models import VARIANTS, make_model, parameters_of
 CASES = {
     **{variant: (variant, {}) for variant in VARIANTS},
     "DSPG, target actor": ("DSPG", {"target_actor": True}),
+    "DSPG, normalised": ("DSPG", {"batch_norm": True}),
     "DSPG, shared": ("DSPG", {"share_features_extractor": True}),
     "SoftQLearning, shared": ("SoftQLearning", {"share_features_extractor": True}),
 }

@@ -81,7 +81,7 @@ class MultiActionCritic(BaseModel):
 
     @th.no_grad()
     def after_step(self) -> None:
-        """After each step, and when made: with ``unit_norm``, restore the norms of trained weights (arXiv 2509.25174)."""
+        """Restore the norms of trained weights, with ``unit_norm``: once made, and after each step (arXiv 2509.25174)."""
         for network in self.q_networks if self.unit_norm else ():
             for weight in network.hidden_weights():  # type: ignore[operator]
                 if weight.requires_grad:
@@ -99,7 +99,7 @@ class MultiActionCritic(BaseModel):
 
     def q1_forward(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
-        The first of :meth:`forward`, as in SB3.
+        Q-values of one action per state from the first network, as in SB3.
 
         :param obs: Observations, shape (batch, ...)
         :param actions: Actions in [-1, 1] or choices, shape (batch, action), or numbers of actions, shape (batch, 1)

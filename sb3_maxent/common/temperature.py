@@ -66,7 +66,8 @@ class Temperature:
 
     def restart(self, progress_remaining: float) -> None:
         """
-        Set the value of the number or schedule that was given, or the initial value of a learned coefficient.
+        Set the value of the number or schedule that was given, or the initial value of a learned coefficient, which forgets
+        its gradients then.
 
         :param progress_remaining: Remaining progress of training, from 1 to 0
         :raises ValueError: If a function that was given returns no finite number, or one that is too small
@@ -74,8 +75,9 @@ class Temperature:
         value = self.schedule(progress_remaining)
         check_number(value, f"ent_coef({progress_remaining:g})", self.lowest)
         self.fixed_value.fill_(value)
-        if self.log_value is not None:
+        if self.log_value is not None and self.optimizer is not None:
             self.log_value.data.copy_(self.fixed_value.log())
+            self.optimizer.state.clear()  # the gradients of another value
 
     def follow_schedule(self, progress_remaining: float) -> None:
         """

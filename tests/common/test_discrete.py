@@ -125,3 +125,7 @@ def test_inputs_grow_with_the_sum_of_choices():
     """Not with their product, which has no float here"""
     critic = make_model("DSPG", RandomEnv(VECTOR, spaces.MultiDiscrete([10] * 400))).critic
     assert isinstance(critic, MultiActionCritic) and critic.action_dim == 4000
+
+
+def test_noise_of_zero_draws_no_forbidden_choice():
+    assert MultiCategorical(th.tensor([[-th.inf, 0.0, 0.0]]), (3,)).sample(th.zeros(1, 1, 1)).item() == 1

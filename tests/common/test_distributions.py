@@ -107,3 +107,8 @@ def test_an_action_that_is_ruled_out():
     actions, weights = distribution.weighted_samples(th.zeros(1, 1, 1))
     assert weights[0, 2] == 0 and th.isfinite(expectation(distribution.log_prob(actions), weights)).all()
     assert distribution.sample(th.rand(1, 1000, 1)).max() == 1
+
+
+def test_noise_of_zero_draws_no_forbidden_choice():
+    """A generator of numbers in [0, 1) returns zero, too"""
+    assert Categorical(th.tensor([[-th.inf, 0.0, 0.0]])).sample(th.zeros(1, 1, 1)).item() == 1

@@ -356,3 +356,20 @@ def test_learn_takes_a_float_and_names_the_run(tmp_path):
     model = DSPG("MlpPolicy", "Pendulum-v1", tensorboard_log=str(tmp_path), **TINY).learn(3e1, progress_bar=True)
     assert model.num_timesteps == 30
     assert [path.name for path in tmp_path.iterdir()] == ["DSPG_1"]
+
+
+def test_the_log_has_means_over_the_updates_of_the_actor():
+    """Not over all updates, of which half do not move the actor"""
+    model = DSPG("MlpPolicy", "Pendulum-v1", **{**TINY, "policy_delay": 2}).learn(20)
+    seen, update = [], model._update
+    model._update = lambda *args: seen.append(update(*args)) or seen[-1]
+    model.train(4, 16)
+    entropies = [metrics["entropy"].item() for metrics in seen if "entropy" in metrics]
+    assert len(entropies) == 2 and model.logger.name_to_value["train/entropy"] == pytest.approx(np.mean(entropies))
+
+
+def test_q_mean_is_that_of_the_first_critic():
+    model = DSPG("MlpPolicy", "Pendulum-v1", **TINY).learn(20)
+    model.critic.q_networks[1].head[-1].bias.data.add_(1000)
+    model.train(1, 16)
+    assert abs(model.logger.name_to_value["train/q_mean"]) < 100

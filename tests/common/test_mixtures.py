@@ -260,3 +260,11 @@ def test_points_are_spread(n_points, action_dim):
     # Control: independent directions are not spread
     others = [th.nn.functional.normalize(th.randn(n_points, action_dim)) for _ in range(20)]
     assert min(smallest_distance(points) for points in others) < 0.9 * smallest
+
+
+def test_each_state_has_its_own_component_weights():
+    logits, means = th.tensor([[9.0, -9.0], [-9.0, 9.0]]), th.tensor([[[-1.0], [1.0]]]).expand(2, 2, 1)
+    mixture = SquashedMixture(logits, means, th.full((2, 2, 1), -20.0))
+    assert th.allclose(mixture.sample(th.zeros(2, 3, 2)), th.tensor([-1.0, 1.0]).reshape(2, 1, 1).expand(2, 3, 1))
+    _, weights = mixture.weighted_samples(th.zeros(2, 16, 2))
+    assert (weights > 0).sum(dim=2).tolist() == [[14, 2], [2, 14]]

@@ -136,3 +136,9 @@ def test_reward_scale_is_that_of_the_rewards_that_the_model_learns_from(norm_rew
     env = VecNormalize(pendulums(normalize=False), norm_reward=norm_reward)
     model = DSPG("MlpPolicy", env, norm_reward=True, gradient_steps=0, **SMALL).learn(400)
     assert low < model.reward_scale.value < high
+
+
+def test_only_the_episode_that_ends_begins_at_zero():
+    scale = RewardScale()
+    scale.update(np.ones(2), np.array([True, False]), gamma=0.5)
+    assert scale.returns.tolist() == [0, 1]

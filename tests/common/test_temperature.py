@@ -289,3 +289,23 @@ def test_that_of_soft_q_learning_stays_positive(variant):
     with pytest.raises(ValueError, match=r"ent_coef\(0\.5\)=0\.0: give a finite number from 1\.17549e-38"):
         model.learn(100)
     assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
+
+
+def test_learning_rate_without_an_actor_that_learns():
+    model = make_model("Discrete SoftQLearning", ent_coef="auto", learning_rate=lambda progress: 3e-3 + progress).learn(30)
+    assert model.ent_coef_optimizer.param_groups[0]["lr"] == 3e-3
+
+
+def test_a_restarted_coefficient_forgets_its_gradients(tmp_path):
+    """With a gradient of zero it stays where it restarted. Control: one that goes on follows the gradients of before"""
+    model = make_model("DSPG", ent_coef="auto_0.1").learn(40)
+    model.save(tmp_path / "model")
+    log_prob = th.full((4, 1), -float(model.target_entropy))
+    values = []
+    for ent_coef in ("auto_0.5", "auto_0.1"):
+        temperature = DSPG.load(tmp_path / "model", ent_coef=ent_coef).temperature
+        before = temperature.value.item()
+        temperature.learn(log_prob, float(model.target_entropy))
+        values.append((before, temperature.value.item()))
+    assert values[0] == (pytest.approx(0.5), pytest.approx(0.5))
+    assert values[1][0] != pytest.approx(values[1][1], rel=1e-6)

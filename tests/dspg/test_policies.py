@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 
 from sb3_maxent.common.errors import NonFiniteError
+from sb3_maxent.common.hybrid_space import HybridBox
+from sb3_maxent.dspg.actors import log_std_of
 from sb3_maxent.dspg.policies import CnnPolicy, DSPGPolicy, MlpPolicy, MultiInputPolicy
-from tests.models import PLAIN_NETWORKS
+from tests.envs import RandomEnv
+from tests.models import PLAIN_NETWORKS, make_model
 
 OBSERVATIONS, ACTIONS = spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,))
 
@@ -206,3 +210,45 @@ def test_default_features_extractors():
         type(MultiInputPolicy(dict_space, ACTIONS, lambda progress: 1e-3).actor.features_extractor).__name__
         == "CombinedExtractor"
     )
+
+
+def test_the_log_standard_deviation_is_clamped_on_both_sides():
+    assert log_std_of(th.tensor([-100.0, 100.0]), "log_std").tolist() == [LOG_STD_MIN, LOG_STD_MAX]
+
+
+def test_gsde_where_no_hidden_unit_is_active():
+    actor = make_policy(use_sde=True).actor
+    actor.latent_pi[-2].bias.data.fill_(-100.0)
+    assert actor.action_distribution(th.randn(5, 3)).log_std.isfinite().all()
+
+
+def test_a_mixture_chooses_among_the_modes_of_the_averaged_actor():
+    policy = make_policy(n_components=3, actor_averaging=10)
+    policy.averaged_actor.mu.bias.data.add_(0.5)
+    action = policy.predict(np.ones(3, np.float32), deterministic=True)[0]
+    modes = policy.averaged_actor.candidates(th.ones(1, 3))[0].detach().numpy()
+    assert np.abs(modes - action).max(axis=1).min() < 1e-6
+
+
+def check_loads_by_itself(actor, file):
+    """The loaded actor samples the same actions"""
+    actor.save(file)
+    loaded, observations = type(actor).load(file), np.ones((9, 3), np.float32)
+    actions = [(th.manual_seed(0), each.predict(observations)[0])[1] for each in (actor, loaded)]
+    assert np.array_equal(*actions)
+
+
+@pytest.mark.parametrize("kwargs", [{"n_components": 3}, {"batch_norm": True, "unit_norm": False}, {"std_head": "sigmoid"}])
+def test_an_actor_is_loaded_with_its_arguments(kwargs, tmp_path):
+    check_loads_by_itself(make_policy(**kwargs).actor, tmp_path / "actor")
+
+
+def test_a_hybrid_actor_is_loaded_with_its_arguments(tmp_path):
+    env = RandomEnv(OBSERVATIONS, HybridBox(spaces.Box(-1, 1, (2,)), (3,)))
+    check_loads_by_itself(make_model("DSPG", env, policy_kwargs={"std_head": "sigmoid"}).actor, tmp_path / "actor")
+
+
+def test_a_policy_is_loaded_with_its_arguments(tmp_path):
+    make_policy(batch_norm=True, unit_norm=False, evaluation_precision="bfloat16").save(tmp_path / "policy")
+    critic = MlpPolicy.load(tmp_path / "policy").critic
+    assert not critic.unit_norm and critic.q_networks[0].evaluation_dtype is th.bfloat16

@@ -191,3 +191,11 @@ def test_ent_coef_loss_gradient():
     loss.backward()
     assert log_ent_coef.grad.item() == pytest.approx(-3.0)
     assert log_prob.grad is None
+
+
+def test_leave_one_out_in_strata_of_different_sizes():
+    """Two and three samples: each is compared with the mean of the others of its stratum, and with the other stratum"""
+    values = th.tensor([[1.0, 3.0, 8.0, 4.0, 6.0]])
+    strata = th.tensor([[[0.125, 0.125, 0.0, 0.0, 0.0], [0.0, 0.0, 0.25, 0.25, 0.25]]])
+    weights = score_function_weights(values, th.zeros(1, 5), 0.0, "loo", strata)
+    assert weights.tolist() == [pytest.approx([1 - 5.25, 3 - 4.75, 8 - 4.25, 4 - 5.75, 6 - 5.0])]

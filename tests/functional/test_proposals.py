@@ -143,3 +143,9 @@ def test_log_density_is_precise_for_narrow_components():
     single_actions, log_density = mixture_proposal(centres.float(), noise.float())
     assert (single_actions - actions).abs().max() < 1e-3
     assert (log_density - expected).abs().max() < 0.05
+
+
+def test_gradient_of_the_quantile_is_finite_in_the_middle_and_in_the_tail():
+    probability = th.tensor([0.5, 0.3, 0.9999], requires_grad=True)
+    normal_quantile(probability).sum().backward()
+    assert probability.grad.isfinite().all()

@@ -148,3 +148,17 @@ def test_lower_median_of_other_numbers():
     values = th.randn(3, 4, requires_grad=True)
     gradient, expected = (th.autograd.grad(each.sum(), values)[0] for each in (lower_median(values), values.median(1).values))
     assert th.equal(gradient, expected) and gradient.sum() == 3
+
+
+def test_particles_far_from_the_origin_keep_their_precision():
+    particles = 30 + 0.1 * th.randn(4, 8, 2, generator=th.Generator().manual_seed(0))
+    assert th.allclose(kernel_density(particles), kernel_density(particles.double()).float(), atol=1e-3)
+    close = 30 + (particles - 30) / 100
+    assert rbf_kernel(close, close)[0].max() <= 1
+
+
+def test_median_in_an_exported_graph(monkeypatch):
+    """Of an even number the lower one, as PyTorch's"""
+    values = th.randn(8, 6)
+    monkeypatch.setattr(th.compiler, "is_exporting", lambda: True)
+    assert th.equal(lower_median(values), values.median(dim=1).values)
